@@ -1,0 +1,14 @@
+// Builds dist/: the WebAssembly kernels first (TypeScript imports what they generate), then TypeScript.
+import { execFileSync } from 'node:child_process'
+import { chmodSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { buildKernels } from './build-kernels.mjs'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const tsc = createRequire(import.meta.url).resolve('typescript/lib/tsc.js')
+
+await buildKernels()
+rmSync(`${root}/dist`, { recursive: true, force: true })
+execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root, stdio: 'inherit' })
+chmodSync(`${root}/dist/launcher/main.js`, 0o755)

@@ -1,0 +1,13 @@
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  resolve: { alias: { lockstep: fileURLToPath(new URL('./src/index.ts', import.meta.url)) } },
+  test: {
+    include: ['test/**/*.test.ts'],
+    // Ranks are processes of their own: a test file more at once only makes two cores change context.
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    pool: 'forks',
+  },
+})
