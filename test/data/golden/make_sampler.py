@@ -1,6 +1,7 @@
 """Writes sampler.json: what torch.utils.data.DistributedSampler gives, for test/data/distributed-sampler.test.ts.
 
     python3 test/data/golden/make_sampler.py > test/data/golden/sampler.json
+    npx biome format --write test/data/golden/sampler.json
 
 torch 1.13.0 and torch 2.13.0 write the same file but for the "torch" line.
 """
@@ -35,7 +36,8 @@ def case(n, world, shuffle, seed, epoch, drop_last):
     }
     if n <= 10:
         return {**options, "shards": shards}
-    return {**options, "lengths": [len(s) for s in shards], "sha256": [sha256(s) for s in shards]}
+    assert len({len(s) for s in shards}) == 1
+    return {**options, "perRank": len(shards[0]), "sha256": sha256(sum(shards, []))}
 
 
 cases = [
