@@ -1,0 +1,99 @@
+/**
+ * The environment contract between the launcher and a rank: torchrun's names, plus LOCKSTEP_* for what torchrun
+ * has no name for. It refuses to guess: a rank that was launched halfway gets an error, not a world of one.
+ */
+import { LockstepError } from '../../errors.js'
+
+export interface RankEnvironment {
+  /** This process among all, 0 … worldSize - 1. */
+  readonly rank: number
+  /** This process among those of its host. */
+  readonly localRank: number
+  readonly worldSize: number
+  readonly localWorldSize: number
+  /** The host among the hosts. */
+  readonly groupRank: number
+  /** Where the launcher's store listens. */
+  readonly masterAddr: string
+  readonly masterPort: number
+  /** The job's secret, hexadecimal. */
+  readonly token: string
+  /** Threads that one operation may use in this rank. */
+  readonly threads: number
+  /** How long one rank waits for another, in milliseconds. */
+  readonly timeoutMs: number
+}
+
+export const DEFAULT_TIMEOUT_SECONDS = 60
+
+type Variables = Readonly<Record<string, string | undefined>>
+
+/**
+ * What the launcher told this process; undefined when no launcher started it (a world of one).
+ * @throws LockstepError naming the variable, what it holds and what was expected.
+ */
+export function readEnvironment(env: Variables = process.env): RankEnvironment | undefined {
+  if (env.RANK === undefined && env.WORLD_SIZE === undefined && env.LOCKSTEP_TOKEN === undefined)
+    return undefined
+  const worldSize = integer(env, 'WORLD_SIZE', 1)
+  const localWorldSize = integer(env, 'LOCAL_WORLD_SIZE', 1, worldSize)
+  return {
+    rank: integer(env, 'RANK', 0, worldSize - 1),
+    localRank: integer(env, 'LOCAL_RANK', 0, localWorldSize - 1),
+    worldSize,
+    localWorldSize,
+    groupRank: integer(env, 'GROUP_RANK', 0, worldSize - 1),
+    masterAddr: text(env, 'MASTER_ADDR', /^\S+$/, 'a host name or address'),
+    masterPort: integer(env, 'MASTER_PORT', 1, 65535),
+    token: text(env, 'LOCKSTEP_TOKEN', /^(?:[0-9a-f]{2}){16,}$/, 'at least 32 hexadecimal digits'),
+    threads: integer(env, 'LOCKSTEP_THREADS', 1),
+    timeoutMs: seconds(env, 'LOCKSTEP_TIMEOUT') * 1000,
+  }
+}
+
+/** What the launcher sets for one rank: the inverse of `readEnvironment`. */
+export function rankVariables(e: RankEnvironment): Record<string, string> {
+  return {
+    RANK: String(e.rank),
+    LOCAL_RANK: String(e.localRank),
+    WORLD_SIZE: String(e.worldSize),
+    LOCAL_WORLD_SIZE: String(e.localWorldSize),
+    GROUP_RANK: String(e.groupRank),
+    MASTER_ADDR: e.masterAddr,
+    MASTER_PORT: String(e.masterPort),
+    LOCKSTEP_TOKEN: e.token,
+    LOCKSTEP_THREADS: String(e.threads),
+    LOCKSTEP_TIMEOUT: String(e.timeoutMs / 1000),
+  }
+}
+
+function integer(env: Variables, name: string, least: number, most = Number.MAX_SAFE_INTEGER): number {
+  const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`
+  const value = Number(text(env, name, /^\d{1,15}$/, `a whole number ${range}`))
+  if (value < least || value > most) throw wrong(env, name, `a whole number ${range}`)
+  return value
+}
+
+function seconds(env: Variables, name: string): number {
+  if (env[name] === undefined) return DEFAULT_TIMEOUT_SECONDS
+  const value = Number(text(env, name, /^[\d.]+$/, 'a number of seconds above 0'))
+  if (!(value > 0 && Number.isFinite(value))) throw wrong(env, name, 'a number of seconds above 0')
+  return value
+}
+
+function text(env: Variables, name: string, form: RegExp, expected: string): string {
+  const value = env[name]
+  if (value === undefined || !form.test(value)) throw wrong(env, name, expected)
+  return value
+}
+
+function wrong(env: Variables, name: string, expected: string): LockstepError {
+  const value = env[name]
+  // The token is the job's secret: it must not end in a log.
+  const given =
+    value === undefined ? 'is not set' : name === 'LOCKSTEP_TOKEN' ? 'is malformed' : `is "${value}"`
+  return new LockstepError(
+    `environment variable ${name} ${given}: expected ${expected}, as ddp-launch sets it ` +
+      '(to run without ddp-launch, unset RANK, WORLD_SIZE and LOCKSTEP_TOKEN)',
+  )
+}
