@@ -1,0 +1,63 @@
+/**
+ * The kernel graph: what a TensorFlow.js function did, as a list of kernels over symbolic values.
+ * It records and prints; it neither infers shapes (ops do) nor runs anything (sessions do).
+ */
+
+/** The TensorFlow.js dtypes that a traced value may have. */
+export type DType = 'float32' | 'int32' | 'bool'
+
+export interface Spec {
+  readonly shape: readonly number[]
+  readonly dtype: DType
+}
+
+/** A symbolic tensor: known in shape and dtype, without data. Compared by identity. */
+export interface Value extends Spec {
+  readonly id: number
+}
+
+/** One TensorFlow.js kernel call. A missing optional input (a dense layer without bias) is undefined. */
+export interface KernelNode {
+  readonly kernel: string
+  readonly inputs: readonly (Value | undefined)[]
+  // TensorFlow.js types attributes per kernel; each op's file casts them at its own door.
+  readonly attrs: unknown
+  readonly outputs: readonly Value[]
+}
+
+export type Numbers = Float32Array | Int32Array | Uint8Array
+
+/** A value drawn anew at every run: uniform in [0, 1), for the layer that asked for it. */
+export interface RandomInput {
+  readonly value: Value
+  readonly layer: string
+}
+
+export interface KernelGraph {
+  readonly params: readonly Value[]
+  readonly inputs: readonly Value[]
+  readonly randoms: readonly RandomInput[]
+  readonly constants: ReadonlyMap<Value, Numbers>
+  readonly nodes: readonly KernelNode[]
+  readonly outputs: readonly Value[]
+}
+
+export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
+
+export const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
+  a.length === b.length && a.every((n, i) => n === b[i])
+
+/** Prints a graph one kernel a line: `%7 float32[32,10] = Relu(%6)`. */
+export function printGraph(graph: KernelGraph): string {
+  const spec = (v: Value) => `%${v.id} ${v.dtype}[${v.shape.join(',')}]`
+  const line = (node: KernelNode) => {
+    const inputs = node.inputs.map((v) => (v === undefined ? '-' : `%${v.id}`)).join(', ')
+    return `${node.outputs.map(spec).join(', ')} = ${node.kernel}(${inputs}) ${JSON.stringify(node.attrs ?? {})}`
+  }
+  return [
+    `params ${graph.params.map(spec).join(', ')}`,
+    `inputs ${graph.inputs.map(spec).join(', ')}`,
+    ...graph.nodes.map(line),
+    `outputs ${graph.outputs.map((v) => `%${v.id}`).join(', ')}`,
+  ].join('\n')
+}

@@ -1,0 +1,54 @@
+/** Kernel graph -> ONNX graph: every node lowered in order by its op, inputs and outputs named. */
+import { Builder } from './builder.js'
+import type { KernelGraph, Spec, Value } from './graph.js'
+import type { OnnxGraph, OnnxValue } from './onnx.js'
+import { opFor } from './ops/index.js'
+
+/** Names of the ONNX graph's inputs and outputs, in the kernel graph's order. */
+export interface Lowered {
+  readonly onnx: OnnxGraph
+  readonly params: readonly string[]
+  readonly inputs: readonly string[]
+  readonly randoms: readonly string[]
+  readonly outputs: readonly string[]
+}
+
+export function lower(graph: KernelGraph): Lowered {
+  const builder = new Builder()
+  const named = (prefix: string, values: readonly Value[]) =>
+    values.map((value, i) => {
+      builder.define(value, `${prefix}${i}`)
+      return `${prefix}${i}`
+    })
+  const params = named('param', graph.params)
+  const inputs = named('input', graph.inputs)
+  const randomValues = graph.randoms.map(({ value }) => value)
+  const randoms = named('random', randomValues)
+  for (const [value, data] of graph.constants) {
+    builder.define(value, builder.constant(value.dtype, value.shape, data))
+  }
+  for (const node of graph.nodes) opFor(node.kernel)!.lower(builder, node)
+  // Each output gets a name of its own, also when it is an input or another output too.
+  const outputs = graph.outputs.map((value, i) => {
+    builder.nodes.push({
+      op: 'Identity',
+      inputs: [builder.plain(value)],
+      outputs: [`output${i}`],
+      attributes: {},
+    })
+    return `output${i}`
+  })
+  const described = (names: readonly string[], specs: readonly Spec[]): OnnxValue[] =>
+    names.map((name, i) => ({ name, type: specs[i]!.dtype, shape: specs[i]!.shape }))
+  const onnx = {
+    nodes: builder.nodes,
+    constants: builder.constants,
+    inputs: [
+      ...described(params, graph.params),
+      ...described(inputs, graph.inputs),
+      ...described(randoms, randomValues),
+    ],
+    outputs: described(outputs, graph.outputs),
+  }
+  return { onnx, params, inputs, randoms, outputs }
+}

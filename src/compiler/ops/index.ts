@@ -1,0 +1,142 @@
+/**
+ * The table of TensorFlow.js kernels, total by type: every kernel that tfjs-core names is either covered by a row or
+ * listed as uncovered, and a kernel in both or neither is a compile error.
+ */
+import type * as tf from '@tensorflow/tfjs-core'
+import { convolutionOps } from './convolution.js'
+import { elementwiseOps } from './elementwise.js'
+import { matmulOps } from './matmul.js'
+import type { Op } from './op.js'
+import { poolingOps } from './pooling.js'
+import { reductionOps } from './reduction.js'
+import { shapeOps } from './shape.js'
+
+/** tfjs-core exports every kernel's name as a constant of that name: `Relu = 'Relu'`. */
+type KernelName = {
+  [K in keyof typeof tf]: (typeof tf)[K] extends K ? K : never
+}[keyof typeof tf]
+
+const covered = {
+  ...convolutionOps,
+  ...elementwiseOps,
+  ...matmulOps,
+  ...poolingOps,
+  ...reductionOps,
+  ...shapeOps,
+} satisfies Partial<Record<KernelName, Op>>
+
+const uncovered = [
+  'Acos',
+  'Acosh',
+  'AddN',
+  'Asin',
+  'Asinh',
+  'Atan',
+  'Atan2',
+  'Atanh',
+  'AvgPool3D',
+  'AvgPool3DGrad',
+  'BatchToSpaceND',
+  'Bincount',
+  'BitwiseAnd',
+  'BroadcastArgs',
+  'Complex',
+  'ComplexAbs',
+  'Conv3D',
+  'Conv3DBackpropFilterV2',
+  'Conv3DBackpropInputV2',
+  'Cosh',
+  'CropAndResize',
+  'Cumprod',
+  'Cumsum',
+  'DenseBincount',
+  'DepthToSpace',
+  'DepthwiseConv2dNative',
+  'DepthwiseConv2dNativeBackpropFilter',
+  'DepthwiseConv2dNativeBackpropInput',
+  'Diag',
+  'Dilation2D',
+  'Dilation2DBackpropFilter',
+  'Dilation2DBackpropInput',
+  'Draw',
+  'Einsum',
+  'Expm1',
+  'FFT',
+  'FlipLeftRight',
+  'FloorDiv',
+  'FromPixels',
+  'FusedBatchNorm',
+  'FusedDepthwiseConv2D',
+  'GatherNd',
+  'GatherV2',
+  'IFFT',
+  'Imag',
+  'IsFinite',
+  'IsInf',
+  'IsNan',
+  'LRN',
+  'LRNGrad',
+  'LinSpace',
+  'LogicalXor',
+  'LowerBound',
+  'MatrixBandPart',
+  'MaxPool3D',
+  'MaxPool3DGrad',
+  'MaxPoolWithArgmax',
+  'MirrorPad',
+  'Mod',
+  'Multinomial',
+  'NonMaxSuppressionV3',
+  'NonMaxSuppressionV4',
+  'NonMaxSuppressionV5',
+  'Pool',
+  'RaggedGather',
+  'RaggedRange',
+  'RaggedTensorToTensor',
+  'Range',
+  'Real',
+  'ResizeBilinear',
+  'ResizeBilinearGrad',
+  'ResizeNearestNeighbor',
+  'ResizeNearestNeighborGrad',
+  'Reverse',
+  'RotateWithOffset',
+  'Round',
+  'ScatterNd',
+  'SearchSorted',
+  'Sinh',
+  'SpaceToBatchND',
+  'SparseFillEmptyRows',
+  'SparseReshape',
+  'SparseSegmentMean',
+  'SparseSegmentSum',
+  'SparseToDense',
+  'StaticRegexReplace',
+  'StridedSlice',
+  'StringNGrams',
+  'StringSplit',
+  'StringToHashBucketFast',
+  'Tan',
+  'TensorScatterUpdate',
+  'TopK',
+  'Transform',
+  'Unique',
+  'UnsortedSegmentSum',
+  'UpperBound',
+] as const satisfies readonly Exclude<KernelName, keyof typeof covered>[]
+
+/** Fails to compile, naming them, when kernels are neither covered nor listed. */
+type Forgotten = Exclude<KernelName, keyof typeof covered | (typeof uncovered)[number]>
+const nothingForgotten: Record<Forgotten, never> = {}
+
+const table = new Map<string, Op>(Object.entries(covered))
+
+/** Names of all kernels that a trace may meet, covered or not. */
+export function kernelNames(): string[] {
+  return [...Object.keys({ ...covered, ...nothingForgotten }), ...uncovered]
+}
+
+/** The op behind a TensorFlow.js kernel; undefined when the compiler does not cover it. */
+export function opFor(kernel: string): Op | undefined {
+  return table.get(kernel)
+}

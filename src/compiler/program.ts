@@ -1,0 +1,70 @@
+/**
+ * A model compiled for one set of input shapes: traced, simplified, lowered, and held in a session whose parameters
+ * and outputs are tied to the caller's buffers. It knows no ranks and no optimizer.
+ */
+import type { Numbers, RandomInput } from './graph.js'
+import { type Lowered, lower } from './lower.js'
+import { Session, type SessionOptions } from './session.js'
+import { simplify } from './simplify.js'
+import { type TraceRequest, trace } from './trace.js'
+import { fillUniform } from './uniform.js'
+
+export interface ProgramRequest extends TraceRequest {
+  /** One buffer per variable, trainable then frozen, in the variables' order and sizes. Read at every run. */
+  readonly params: readonly Numbers[]
+  /** One buffer per output of the body. Written by every run. */
+  readonly outputs: readonly Numbers[]
+  /** One buffer per trainable variable. Written by every run. */
+  readonly gradients: readonly Float32Array[]
+}
+
+export class Program {
+  private constructor(
+    private readonly session: Session,
+    private readonly lowered: Lowered,
+    private readonly randoms: readonly { readonly input: RandomInput; readonly buffer: Float32Array }[],
+    /** Milliseconds that tracing and building the session took. */
+    readonly compileMs: number,
+  ) {}
+
+  /** @throws UntraceableError (see `trace`). */
+  static async compile(request: ProgramRequest, options: SessionOptions): Promise<Program> {
+    const start = performance.now()
+    const graph = simplify(trace(request))
+    const lowered = lower(graph)
+    const session = await Session.create(lowered.onnx, options)
+    const randoms = graph.randoms.map((input) => ({
+      input,
+      buffer: new Float32Array(input.value.shape.reduce((a, b) => a * b, 1)),
+    }))
+    session.bindInputs(pairs(lowered.params, request.params))
+    session.bindInputs(
+      pairs(
+        lowered.randoms,
+        randoms.map(({ buffer }) => buffer),
+      ),
+    )
+    session.bindOutputs(pairs(lowered.outputs, [...request.outputs, ...request.gradients]))
+    return new Program(session, lowered, randoms, performance.now() - start)
+  }
+
+  /**
+   * Computes the outputs and gradients for `inputs` (in the order and shapes of the request) into their buffers.
+   * Random layers draw from `key`: equal keys, equal draws. Blocks the thread while it computes.
+   */
+  async run(inputs: readonly Numbers[], key: readonly number[]): Promise<void> {
+    this.randoms.forEach(({ buffer }, i) => {
+      fillUniform(buffer, [...key, i])
+    })
+    this.session.bindInputs(pairs(this.lowered.inputs, inputs))
+    await this.session.run()
+  }
+
+  async release(): Promise<void> {
+    await this.session.release()
+  }
+}
+
+function pairs(names: readonly string[], buffers: readonly Numbers[]): Map<string, Numbers> {
+  return new Map(names.map((name, i) => [name, buffers[i]!]))
+}

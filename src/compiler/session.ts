@@ -1,0 +1,80 @@
+/**
+ * An onnxruntime session: a model's bytes in, native runs out. It knows feeds, fetches and execution providers;
+ * it knows nothing of TensorFlow.js.
+ */
+import type { InferenceSession, Tensor } from 'onnxruntime-node'
+import { LockstepError } from '../errors.js'
+import type { Numbers } from './graph.js'
+import { encodeModel, type OnnxGraph, type OnnxValue } from './onnx.js'
+
+type Ort = typeof import('onnxruntime-node')
+
+let loading: Promise<Ort> | undefined
+
+/** onnxruntime-node, which npm silently leaves out when its install script cannot reach the network. */
+function loadOrt(): Promise<Ort> {
+  loading ??= import('onnxruntime-node').catch((cause) => {
+    throw new LockstepError(
+      'onnxruntime-node is not installed or does not load; install it with: ' +
+        'ONNXRUNTIME_NODE_INSTALL=skip npm install onnxruntime-node',
+      { cause },
+    )
+  })
+  return loading
+}
+
+export interface SessionOptions {
+  /** Threads one run may use, the calling one included. */
+  readonly threads: number
+}
+
+/** Named buffers for a session's inputs or outputs; the session reads and writes them in place. */
+export type Buffers = ReadonlyMap<string, Numbers>
+
+/**
+ * A compiled graph. `bind` ties names to buffers once (parameters, gradients); `run` takes the rest.
+ * A run blocks the calling thread until it is done. Buffers may be views of an ArrayBuffer or of a non-shared
+ * WebAssembly.Memory; a SharedArrayBuffer is refused by onnxruntime.
+ */
+export class Session {
+  private readonly feeds: Record<string, Tensor> = {}
+  private readonly fetches: Record<string, Tensor> = {}
+
+  private constructor(
+    private readonly ort: Ort,
+    private readonly session: InferenceSession,
+    private readonly graph: OnnxGraph,
+  ) {}
+
+  static async create(graph: OnnxGraph, { threads }: SessionOptions): Promise<Session> {
+    const ort = await loadOrt()
+    const session = await ort.InferenceSession.create(encodeModel(graph), {
+      intraOpNumThreads: threads,
+      interOpNumThreads: 1,
+      executionMode: 'sequential',
+      logSeverityLevel: 3,
+    })
+    return new Session(ort, session, graph)
+  }
+
+  bindInputs(buffers: Buffers): void {
+    for (const [name, data] of buffers) this.feeds[name] = this.tensor(this.graph.inputs, name, data)
+  }
+
+  bindOutputs(buffers: Buffers): void {
+    for (const [name, data] of buffers) this.fetches[name] = this.tensor(this.graph.outputs, name, data)
+  }
+
+  async run(): Promise<void> {
+    await this.session.run(this.feeds, this.fetches)
+  }
+
+  async release(): Promise<void> {
+    await this.session.release()
+  }
+
+  private tensor(values: readonly OnnxValue[], name: string, data: Numbers): Tensor {
+    const { type, shape } = values.find((value) => value.name === name)!
+    return new this.ort.Tensor(type as 'float32', data as Float32Array, shape)
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * Rewrites a kernel graph into a smaller one that computes the same: duplicate kernels merged, reshape chains cut
+ * short, unused kernels dropped, bias folded into its convolution. It knows TensorFlow.js kernels, not ONNX.
+ */
+import type * as tf from '@tensorflow/tfjs-core'
+import { type KernelGraph, type KernelNode, sameShape, sizeOf, type Value } from './graph.js'
+
+/** The simplified graph; `graph` itself is left alone. */
+export function simplify(graph: KernelGraph): KernelGraph {
+  return dropUnused(foldBiases(mergeDuplicates(graph)))
+}
+
+/** Replaces values as it walks the nodes in order; a rule returns the value to use instead, or undefined. */
+function rewrite(
+  graph: KernelGraph,
+  rule: (node: KernelNode) => Value | KernelNode | undefined,
+): KernelGraph {
+  const instead = new Map<Value, Value>()
+  const now = (v: Value): Value => instead.get(v) ?? v
+  const nodes: KernelNode[] = []
+  for (const original of graph.nodes) {
+    const node = { ...original, inputs: original.inputs.map((v) => v && now(v)) }
+    const result = rule(node)
+    if (result !== undefined && 'id' in result) instead.set(node.outputs[0]!, result)
+    else nodes.push(result ?? node)
+  }
+  return { ...graph, nodes, outputs: graph.outputs.map(now) }
+}
+
+/** Common-subexpression elimination, reshapes of reshapes, and ReLU's gradient from its output, not its input. */
+function mergeDuplicates(graph: KernelGraph): KernelGraph {
+  const seen = new Map<string, Value>()
+  const reshapedFrom = new Map<Value, Value>()
+  const relu = new Map<Value, Value>()
+  return rewrite(graph, (given) => {
+    let node = given
+    if (node.kernel === 'Reshape') {
+      const root = reshapedFrom.get(node.inputs[0]!) ?? node.inputs[0]!
+      if (sameShape(root.shape, node.outputs[0]!.shape)) return root
+      reshapedFrom.set(node.outputs[0]!, root)
+      node = { ...node, inputs: [root], attrs: { shape: node.outputs[0]!.shape } }
+    }
+    // step(x) = step(relu(x)): the pre-activation is then needed by nobody, and convolution and ReLU can fuse.
+    if (node.kernel === 'Step' && (node.attrs as tf.StepAttrs).alpha === 0) {
+      node = { ...node, inputs: [relu.get(node.inputs[0]!) ?? node.inputs[0]] }
+    }
+    if (node.kernel === 'Relu') relu.set(node.inputs[0]!, node.outputs[0]!)
+    if (node.outputs.length !== 1) return node
+    const key = `${node.kernel} ${node.inputs.map((v) => v?.id)} ${JSON.stringify(node.attrs)}`
+    const known = seen.get(key)
+    if (known !== undefined) return known
+    seen.set(key, node.outputs[0]!)
+    return node
+  })
+}
+
+/** Conv2D followed only by the addition of a vector over its channels becomes FusedConv2D. */
+function foldBiases(graph: KernelGraph): KernelGraph {
+  const uses = new Map<Value, number>()
+  for (const v of [...graph.nodes.flatMap((node) => node.inputs), ...graph.outputs]) {
+    if (v) uses.set(v, (uses.get(v) ?? 0) + 1)
+  }
+  const convolutions = new Map<Value, KernelNode>()
+  return rewrite(graph, (node) => {
+    if (node.kernel === 'Conv2D') convolutions.set(node.outputs[0]!, node)
+    if (node.kernel !== 'Add') return undefined
+    const [sum, bias] = node.inputs as [Value, Value]
+    const conv = convolutions.get(sum)
+    if (conv === undefined || uses.get(sum) !== 1) return undefined
+    if (sizeOf(bias.shape) !== sum.shape[3] || bias.shape.at(-1) !== sum.shape[3]) return undefined
+    return { ...node, kernel: 'FusedConv2D', inputs: [...conv.inputs, bias], attrs: conv.attrs }
+  })
+}
+
+function dropUnused(graph: KernelGraph): KernelGraph {
+  const needed = new Set<Value>(graph.outputs)
+  const nodes = graph.nodes.toReversed().filter((node) => {
+    if (!node.outputs.some((v) => needed.has(v))) return false
+    for (const input of node.inputs) if (input) needed.add(input)
+    return true
+  })
+  const constants = new Map([...graph.constants].filter(([v]) => needed.has(v)))
+  return { ...graph, nodes: nodes.toReversed(), constants }
+}

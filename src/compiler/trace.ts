@@ -1,0 +1,95 @@
+/**
+ * Traces a model once for one set of input shapes: forward, or forward and backward, as a kernel graph.
+ * TensorFlow.js' own gradient functions call kernels, so the backward pass is recorded like the forward one.
+ */
+import * as tf from '@tensorflow/tfjs-core'
+import type { KernelGraph, Spec } from './graph.js'
+import { type Layer, withLayers } from './random-layers.js'
+import { type Recording, UntraceableError, withRecording } from './recorder.js'
+
+export interface TraceRequest {
+  /** Variables whose gradients are wanted; empty for a forward pass. */
+  readonly trainable: readonly tf.Variable[]
+  /** Variables that are only read. */
+  readonly frozen: readonly tf.Variable[]
+  /** Layers models, so that errors can name layers; none for functional code. */
+  readonly layers: readonly Layer[]
+  readonly inputs: readonly Spec[]
+  /** Computes the outputs; with trainable variables the first output is the scalar loss. */
+  body(inputs: tf.Tensor[]): tf.Tensor[]
+}
+
+/**
+ * The kernel graph of `request`: parameters (trainable, then frozen) and inputs in; the body's outputs, then one
+ * gradient per trainable variable, out.
+ *
+ * @throws UntraceableError naming the op and the layer: an uncovered op, a tensor read while tracing, a variable
+ *   assigned while tracing, or a random number that would be the same at every step.
+ */
+export function trace(request: TraceRequest): KernelGraph {
+  const first = traceOnce(request)
+  const second = traceOnce(request)
+  refuseFrozenRandomness(first, second)
+  return first.graph
+}
+
+interface Traced {
+  readonly graph: KernelGraph
+  readonly recording: Recording
+}
+
+function traceOnce({ trainable, frozen, layers, inputs, body }: TraceRequest): Traced {
+  return withRecording((recording) => {
+    const params = [...trainable, ...frozen].map((variable) => {
+      const value = recording.value({ shape: variable.shape, dtype: variable.dtype as Spec['dtype'] })
+      recording.bind(variable.dataId, value)
+      return value
+    })
+    const values = inputs.map((spec) => recording.value(spec))
+    const run = () => body(values.map((value) => recording.tensor(value)))
+    const outputs = withLayers(layers, recording, () =>
+      trainable.length === 0 ? run() : withGradients(run, trainable, recording),
+    ).map((tensor) => recording.lookUp(tensor))
+    const constants = new Map([...recording.constants].map(([value, { data }]) => [value, data]))
+    const { randoms, nodes } = recording
+    return { recording, graph: { params, inputs: values, randoms, constants, nodes, outputs } }
+  })
+}
+
+function withGradients(
+  run: () => tf.Tensor[],
+  trainable: readonly tf.Variable[],
+  recording: Recording,
+): tf.Tensor[] {
+  let outputs: tf.Tensor[] = []
+  const { grads } = tf.variableGrads(() => {
+    outputs = run()
+    const loss = outputs[0]!
+    if (loss.rank !== 0) {
+      throw new UntraceableError(
+        `the loss has shape [${loss.shape}]; a training step needs a scalar (take tf.mean)`,
+      )
+    }
+    return loss as tf.Scalar
+  }, [...trainable])
+  const gradient = (variable: tf.Variable): tf.Tensor => {
+    const found = grads[variable.name]
+    if (found != null) return found
+    return recording.tensor(recording.constant(new Float32Array(variable.size), variable.shape, 'float32'))
+  }
+  return [...outputs, ...trainable.map(gradient)]
+}
+
+/** A constant that differs between two traces was drawn at random in JavaScript. */
+function refuseFrozenRandomness(first: Traced, second: Traced): void {
+  const others = [...second.recording.constants.values()]
+  let i = 0
+  for (const { data, where } of first.recording.constants.values()) {
+    const other = others[i++]!.data
+    if (data.length === other.length && data.every((n, k) => Object.is(n, other[k]))) continue
+    throw new UntraceableError(
+      `the model draws random numbers ${where}, which a recorded training step would repeat at every step; use ` +
+        'tf.layers.dropout, which is redrawn, or pass the random tensor as an input',
+    )
+  }
+}
