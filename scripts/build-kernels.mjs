@@ -20,7 +20,7 @@ export async function buildKernels() {
     const base64 = Buffer.from(bytes).toString('base64')
     writeFileSync(
       join(root, output),
-      `// Made from assembly/ by scripts/build-kernels.mjs.\nexport const wasm =\n  '${base64}'\n`,
+      `// Made from assembly/ by scripts/build-kernels.mjs.\nexport const wasm: string =\n  '${base64}'\n`,
     )
     console.log(`${entry} -> ${output} (${bytes.length} bytes of WebAssembly)`)
   }

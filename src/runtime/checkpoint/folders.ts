@@ -1,0 +1,97 @@
+/**
+ * Names and fates of checkpoint folders: which are complete, which are left over, how one takes its place.
+ * Refuses to look into them. One job uses a directory at a time.
+ */
+import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isSystemError, syncFolder } from './files.js'
+
+// step-00000150: complete. .tmp-PID: being written. .old-PID: complete, and being replaced by one of the same step.
+const NAME = /^(?<final>step-(?<step>\d{8,}))(?:\.(?<kind>tmp|old)-(?<pid>\d+))?$/
+
+interface Folder {
+  readonly name: string
+  readonly final: string
+  readonly step: number
+  readonly kind: string | undefined
+  readonly pid: number
+}
+
+/** The complete checkpoints in `dir`, highest step first; none when `dir` does not exist. */
+export async function listComplete(dir: string): Promise<string[]> {
+  const folders = await list(dir).catch((error) => {
+    if (isSystemError(error, 'ENOENT')) return []
+    throw error
+  })
+  return folders
+    .filter(({ kind, final }) => kind === undefined || (kind === 'old' && !has(folders, final)))
+    .sort((a, b) => b.step - a.step)
+    .map(({ name }) => join(dir, name))
+}
+
+/**
+ * Lets `fill` write into a temporary folder, flushes it and renames it to `dir/step-<step>`, replacing one of that
+ * name. At every moment the old or the new one is there, complete, under a name that listComplete() knows.
+ * @returns the folder's path. Throws what `fill` throws, and system errors; the temporary folder is gone then.
+ */
+export async function createFolder(
+  dir: string,
+  step: number,
+  fill: (path: string) => Promise<void>,
+): Promise<string> {
+  const folder = folderPath(dir, step)
+  const [temporary, old] = [`${folder}.tmp-${process.pid}`, `${folder}.old-${process.pid}`]
+  await mkdir(dir, { recursive: true })
+  await removeLeftovers(dir, temporary)
+  try {
+    await mkdir(temporary)
+    await fill(temporary)
+    await syncFolder(temporary)
+    await rename(folder, old).catch((error) => {
+      if (!isSystemError(error, 'ENOENT')) throw error
+    })
+    await rename(temporary, folder)
+    await syncFolder(dir)
+    await rm(old, { recursive: true, force: true })
+  } finally {
+    await rm(temporary, { recursive: true, force: true })
+  }
+  return folder
+}
+
+export function folderPath(dir: string, step: number): string {
+  return join(dir, `step-${String(step).padStart(8, '0')}`)
+}
+
+/** Runs that died while saving left these: a temporary folder, or one whose replacement is in place. */
+async function removeLeftovers(dir: string, ours: string): Promise<void> {
+  const folders = await list(dir)
+  for (const { name, final, kind, pid } of folders) {
+    const path = join(dir, name)
+    const abandoned = kind === 'tmp' && (path === ours || !isAlive(pid))
+    const replaced = kind === 'old' && has(folders, final)
+    if (abandoned || replaced) await rm(path, { recursive: true, force: true })
+  }
+}
+
+async function list(dir: string): Promise<Folder[]> {
+  const matches = (await readdir(dir)).map((name) => NAME.exec(name)).filter((match) => match !== null)
+  return matches.map(({ 0: name, groups }) => {
+    const { final, step, kind, pid } = groups as Record<string, string | undefined>
+    return { name, final: final!, step: Number(step), kind, pid: Number(pid) }
+  })
+}
+
+function has(folders: readonly Folder[], name: string): boolean {
+  return folders.some((folder) => folder.name === name)
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    if (isSystemError(error, 'ESRCH')) return false
+    if (isSystemError(error, 'EPERM')) return true // another user's
+    throw error
+  }
+}
