@@ -26,6 +26,17 @@ export interface RankEnvironment {
 
 export const DEFAULT_TIMEOUT_SECONDS = 60
 
+/**
+ * "1" when the launcher's own output is a terminal. A rank may then write one *live line* to its stdout: `\r`, the
+ * text, `\r`, in one write and without a newline. The launcher redraws it in place; the next line of that rank, or
+ * an empty live line (`\r\r`), clears it. (The closing `\r` is what keeps it apart from what is written next.)
+ */
+export const LIVE_VARIABLE = 'LOCKSTEP_LIVE'
+/** The file descriptor on which the launcher reads why a rank failed. Taken out of the environment once read. */
+export const REPORT_FD_VARIABLE = 'LOCKSTEP_REPORT_FD'
+/** Process id of the launcher, for noticing that it died before it could tell anybody of this rank. */
+export const LAUNCHER_PID_VARIABLE = 'LOCKSTEP_LAUNCHER_PID'
+
 type Variables = Readonly<Record<string, string | undefined>>
 
 /**

@@ -1,0 +1,103 @@
+/**
+ * How every rank ended -> why the job did, in words and as an exit code. Pure. It refuses to blame a rank that only
+ * failed because another one had.
+ */
+import { constants } from 'node:os'
+import type { RankState } from './rank-process.js'
+
+export interface Verdict {
+  /** Lines for stderr; the last of them say the root cause. */
+  readonly report: string
+  readonly exitCode: number
+}
+
+/**
+ * Chooses among the ranks that failed by themselves, before anything was stopped.
+ *
+ * First comes who died of something of its own, earliest first: when rank 2 is killed, the others lose their peer
+ * within milliseconds, and may be gone before it. If nobody did, the cause is whoever left early with exit code 0.
+ *
+ * @param states all ranks, at that moment; at least one has failed.
+ */
+export function findRootCause(states: readonly RankState[]): Verdict {
+  const failed = states.filter(hasFailed).sort((a, b) => a.at - b.at)
+  const primary = failed.filter((state) => !state.failure?.secondary)
+  const first = primary[0] ?? failed[0]!
+  const left = states.filter((state) => state.code === 0)
+  if (primary.length === 0 && left.length > 0) return blameLeavers(left, first)
+
+  const alike = failed.filter((state) => isSameCause(state, first)).sort((a, b) => a.rank - b.rank)
+  const others = primary.filter((state) => !isSameCause(state, first))
+  const report = [
+    ...others.map((state) => also(state)),
+    ...lastLines(first, states.length),
+    cause(first, alike),
+  ]
+  return { report: report.join('\n'), exitCode: exitCode(first) }
+}
+
+export function signalExitCode(signal: NodeJS.Signals): number {
+  return 128 + constants.signals[signal]
+}
+
+/** Includes a rank that has said why it fails and is still on its way out. */
+export function hasFailed(state: RankState): boolean {
+  return state.failure !== undefined || (!state.running && state.code !== 0)
+}
+
+function blameLeavers(left: readonly RankState[], witness: RankState): Verdict {
+  const who = name(left)
+  const seen = witness.failure ? `; rank ${witness.rank} saw: ${headline(witness.failure.text)}` : ''
+  return {
+    report: `ddp-launch: ${who} left with exit code 0 before the others were done${seen}`,
+    exitCode: exitCode(witness),
+  }
+}
+
+function isSameCause(a: RankState, b: RankState): boolean {
+  return a === b || (a.failure !== undefined && a.failure.text === b.failure?.text)
+}
+
+function cause(first: RankState, alike: readonly RankState[]): string {
+  const who = `ddp-launch: ${name(alike)}`
+  const { failure } = first
+  if (failure?.oneLine) return `${who} failed with exit code ${exitCode(first)}: ${failure.text}`
+  if (failure) return `${who} failed with exit code ${exitCode(first)}:\n${failure.text}`
+  return `${who} ${ending(first)}`
+}
+
+function ending({ code, signal }: RankState): string {
+  if (signal === 'SIGKILL')
+    return 'was killed by SIGKILL, from outside the job (the system does so when memory runs out)'
+  if (signal) return `was killed by ${signal}`
+  // Node's own code for it; otherwise it looks like a script that simply ended.
+  return code === 13
+    ? 'ended with exit code 13: it waited for a promise that nothing was left to fulfil'
+    : `ended with exit code ${code}`
+}
+
+function also(state: RankState): string {
+  const why = state.failure ? `failed: ${headline(state.failure.text)}` : ending(state)
+  return `ddp-launch: also, ${name([state])} ${why}`
+}
+
+/** What a rank wrote last; left out where the error says all, and where no other rank's lines stand in between. */
+function lastLines({ rank, failure, lastLines }: RankState, worldSize: number): string[] {
+  if (failure?.oneLine || worldSize === 1 || lastLines.length === 0) return []
+  return [`ddp-launch: the last lines of rank ${rank}:`, ...lastLines.map((line) => `  | ${line}`)]
+}
+
+function exitCode({ code, signal, failure }: RankState): number {
+  return signal ? signalExitCode(signal) : (code ?? failure?.exitCode ?? 1)
+}
+
+/** "rank 2 (pid 4242)", "ranks 0, 1 and 3". */
+function name(states: readonly RankState[]): string {
+  if (states.length === 1) return `rank ${states[0]!.rank} (pid ${states[0]!.pid ?? 'none'})`
+  const ranks = states.map(({ rank }) => rank)
+  return `ranks ${ranks.slice(0, -1).join(', ')} and ${ranks.at(-1)}`
+}
+
+function headline(text: string): string {
+  return text.split('\n', 1)[0]!
+}

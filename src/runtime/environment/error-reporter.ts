@@ -1,0 +1,45 @@
+/**
+ * Ends a rank that has an uncaught exception the way a user should see it: its one line or its stack, and its exit
+ * code. Under a launcher the words go there, which shows them once and last; otherwise to stderr. It refuses to
+ * interfere where the script handles its uncaught exceptions itself.
+ */
+import { writeSync } from 'node:fs'
+import { describeFailure } from './failure.js'
+import { REPORT_FD_VARIABLE } from './variables.js'
+
+const INSTALLED = Symbol.for('lockstep.errorReporter')
+
+/** Once per process, however many copies of the package ask for it; not in worker threads. */
+export function installErrorReporter(): void {
+  const registry = globalThis as { [INSTALLED]?: true }
+  if (registry[INSTALLED]) return
+  registry[INSTALLED] = true
+  const descriptor = takeDescriptor()
+  // The monitor sees what nobody else will handle, and unlike an 'uncaughtException' listener changes nothing for
+  // scripts that install their own.
+  process.on('uncaughtExceptionMonitor', (error) => {
+    if (process.listenerCount('uncaughtException') > 0 || process.hasUncaughtExceptionCaptureCallback())
+      return
+    const failure = describeFailure(error)
+    const reported = descriptor !== undefined && tryWrite(descriptor, `${JSON.stringify(failure)}\n`)
+    if (!reported) tryWrite(2, `${failure.text}\n`)
+    process.exit(failure.exitCode)
+  })
+}
+
+/** A child of this process would inherit the variable, but not the descriptor. */
+function takeDescriptor(): number | undefined {
+  const value = process.env[REPORT_FD_VARIABLE]
+  delete process.env[REPORT_FD_VARIABLE]
+  return value === undefined ? undefined : Number(value)
+}
+
+/** Synchronous, as the process ends right after it. False when nobody reads there: then the launcher is gone. */
+function tryWrite(descriptor: number, text: string): boolean {
+  try {
+    writeSync(descriptor, text)
+    return true
+  } catch {
+    return false
+  }
+}
