@@ -7,7 +7,6 @@ import { wasm } from './wasm.generated.js'
 
 interface Exports {
   add(dst: number, src: number, length: number): void
-  scale(dst: number, factor: number, length: number): void
 }
 
 const simd = simdKernels<Exports>(wasm)
@@ -17,11 +16,4 @@ export function add(dst: Float32Array, src: Float32Array): void {
   const kernels = simd(dst, src)
   if (kernels) kernels.add(dst.byteOffset, src.byteOffset, dst.length)
   else for (let i = 0; i < dst.length; i++) dst[i]! += src[i]!
-}
-
-/** dst[i] *= factor, both as float32. */
-export function scale(dst: Float32Array, factor: number): void {
-  const kernels = simd(dst)
-  if (kernels) kernels.scale(dst.byteOffset, factor, dst.length)
-  else for (let i = 0, f = Math.fround(factor); i < dst.length; i++) dst[i]! *= f
 }

@@ -11,13 +11,3 @@ export function add(dst: usize, src: usize, length: usize): void {
   }
   for (; i < bytes; i += 4) store<f32>(dst + i, load<f32>(dst + i) + load<f32>(src + i))
 }
-
-/** dst[i] *= factor */
-export function scale(dst: usize, factor: f32, length: usize): void {
-  const bytes = length << 2
-  const whole = bytes & ~15
-  const factors = f32x4.splat(factor)
-  let i: usize = 0
-  for (; i < whole; i += 16) v128.store(dst + i, f32x4.mul(v128.load(dst + i), factors))
-  for (; i < bytes; i += 4) store<f32>(dst + i, load<f32>(dst + i) * factor)
-}
