@@ -1,0 +1,29 @@
+/** A small convolutional network for 28×28 images, after LeNet-5 (LeCun et al. 1998). */
+import { layers, type Sequential, sequential } from '@tensorflow/tfjs-layers'
+import { glorotFrom } from './seeds.js'
+
+/**
+ * [batch, 28, 28, 1] → conv 3×3 32 ReLU → conv 3×3 64 ReLU → max-pool 2 → flatten 9216 → 128 ReLU → (dropout) →
+ * logits [batch, classes]. 1,199,882 parameters for 10 classes.
+ * @param dropout rate before the last layer; 0 leaves the layer out.
+ */
+export function cnn({ seed = 0, classes = 10, dropout = 0 } = {}): Sequential {
+  const glorot = glorotFrom(seed)
+  return sequential({
+    layers: [
+      layers.conv2d({
+        inputShape: [28, 28, 1],
+        filters: 32,
+        kernelSize: 3,
+        activation: 'relu',
+        kernelInitializer: glorot(),
+      }),
+      layers.conv2d({ filters: 64, kernelSize: 3, activation: 'relu', kernelInitializer: glorot() }),
+      layers.maxPooling2d({ poolSize: 2 }),
+      layers.flatten(),
+      layers.dense({ units: 128, activation: 'relu', kernelInitializer: glorot() }),
+      ...(dropout > 0 ? [layers.dropout({ rate: dropout })] : []),
+      layers.dense({ units: classes, kernelInitializer: glorot() }),
+    ],
+  })
+}

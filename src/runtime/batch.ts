@@ -1,0 +1,56 @@
+/** The door through which batches enter: arrays or tensors in, checked numbers of a known shape and dtype out. */
+import * as tf from '@tensorflow/tfjs-core'
+import type { Spec } from '../compiler/graph.js'
+import type { NdArray } from '../data/dataset.js'
+import { LockstepError } from '../errors.js'
+
+/** What `step`, `evaluate` and `predict` take: numbers with a shape, or a TensorFlow.js tensor (which is only read). */
+export type BatchInput = NdArray | tf.Tensor
+
+export interface Input {
+  readonly spec: Spec
+  readonly data: Float32Array | Int32Array
+}
+
+/** Bytes are pixels in a model's input, class numbers in its labels. */
+const bytesBecome = { x: 'float32', y: 'int32' } as const
+
+/** @throws LockstepError naming the argument when its data does not fill its shape, or is of another type. */
+export function readInput(what: 'x' | 'y', given: BatchInput): Input {
+  const array = given instanceof tf.Tensor ? { data: given.dataSync(), shape: given.shape } : given
+  const { data, shape } = array as { data: unknown; shape: readonly number[] }
+  const floats = data instanceof Float32Array
+  if (!floats && !(data instanceof Int32Array) && !(data instanceof Uint8Array)) {
+    throw new LockstepError(
+      `${what} holds ${describe(data)}: expected { data, shape } with a Float32Array, Int32Array or Uint8Array, ` +
+        'or a tensor',
+    )
+  }
+  const size = shape.reduce((a, b) => a * b, 1)
+  if (shape.length === 0 || size !== data.length) {
+    throw new LockstepError(
+      `${what} has ${data.length} numbers for shape [${shape}]: expected ${size} and a batch dimension`,
+    )
+  }
+  if (!(data instanceof Uint8Array)) return { data, spec: { shape, dtype: floats ? 'float32' : 'int32' } }
+  const dtype = bytesBecome[what]
+  return {
+    data: dtype === 'float32' ? Float32Array.from(data) : Int32Array.from(data),
+    spec: { shape, dtype },
+  }
+}
+
+function describe(data: unknown): string {
+  return data === null || typeof data !== 'object' ? typeof data : (data.constructor?.name ?? 'an object')
+}
+
+/** @throws LockstepError naming the first label outside 0 … classes - 1 and its place in the batch. */
+export function checkLabels(labels: Input, classes: number): void {
+  if (labels.spec.dtype !== 'int32') return
+  const at = labels.data.findIndex((label) => label < 0 || label >= classes)
+  if (at === -1) return
+  throw new LockstepError(
+    `label ${labels.data[at]} of sample ${at} in the batch is out of range: the model has ${classes} classes, ` +
+      `so labels go from 0 to ${classes - 1}`,
+  )
+}

@@ -1,0 +1,267 @@
+/**
+ * Distributed data parallelism: every rank computes gradients on its own samples, their mean over all samples of all
+ * ranks is taken, and every rank applies the same update to the same parameters.
+ *
+ * A step, in order: batch → program (forward and backward, into the gradient buffer) → sum over ranks, bucket by
+ * bucket → optimizer, bucket by bucket → parameter buffer, which is the program's input again.
+ */
+import * as tf from '@tensorflow/tfjs-core'
+import type { LayersModel } from '@tensorflow/tfjs-layers'
+import type { Communicator } from '../collectives/communicator.js'
+import { add } from '../collectives/kernels/kernels.js'
+import type { Batch, NdArray } from '../data/dataset.js'
+import { LockstepError } from '../errors.js'
+import { type BatchInput, checkLabels, type Input, readInput } from './batch.js'
+import type { JsonObject } from './checkpoint/checkpoints.js'
+import { loadCheckpoint, saveCheckpoint } from './ddp-checkpoint.js'
+import { type Bucket, bucketsOf, sumOverRanks } from './gradient-exchange.js'
+import { type LossFunction, type LossName, lossOf } from './losses.js'
+import { type FunctionalModel, type Model, modelOf } from './model.js'
+import type { Optimizer } from './optimizers/index.js'
+import { Parameters, STATS } from './parameters.js'
+import { TrainingPrograms } from './training-programs.js'
+
+export interface DdpOptions {
+  /** Needed for a layers model: a loss by name, or a function of (labels, predictions) with the batch's mean. */
+  readonly loss?: LossName | LossFunction
+  readonly optimizer: Optimizer
+  /** Of dropout and other random layers; each rank and step draws its own numbers from it. */
+  readonly seed?: number
+  /** Gradients travel in buckets of about this many bytes. */
+  readonly bucketBytes?: number
+}
+
+export interface StepResult {
+  /** Mean loss over the samples of all ranks, before the update. */
+  readonly loss: number
+  /** Samples of all ranks. */
+  readonly samples: number
+}
+
+export interface EvaluationResult {
+  /** Mean over all samples of all ranks. */
+  readonly loss: number
+  /** Share of samples whose largest score is their label's; undefined unless the loss is a classification loss. */
+  readonly accuracy: number | undefined
+  readonly samples: number
+}
+
+/** Small enough that the optimizer starts while most gradients are still travelling, large enough to fill the links. */
+const BUCKET_BYTES = 4 * 2 ** 20
+
+export class Ddp {
+  private readonly model: Model
+  private readonly parameters: Parameters
+  private readonly programs: TrainingPrograms
+  private readonly optimizer: Optimizer
+  private readonly buckets: readonly Bucket[]
+  private readonly seed: number
+  private steps = 0
+  /** Forward-backward passes so far: with the seed and the rank, the state of all randomness. */
+  private passes = 0
+  private accumulating = false
+
+  /** Use `world.ddp(…)`, which also makes all ranks start from rank 0's weights. */
+  constructor(
+    private readonly links: Communicator,
+    model: LayersModel | FunctionalModel,
+    options: DdpOptions,
+    threads: number,
+  ) {
+    const { optimizer, seed = 0, bucketBytes = BUCKET_BYTES } = options
+    if (typeof optimizer?.update !== 'function') {
+      throw new LockstepError(
+        "ddp() needs one of Lockstep's optimizers, sgd(lr), momentum(lr) or adam(lr): TensorFlow.js optimizers cannot " +
+          'be applied to a compiled step',
+      )
+    }
+    if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
+    if (!(bucketBytes > 0))
+      throw new LockstepError(`bucketBytes is ${bucketBytes}: expected a number of bytes above 0`)
+    this.model = modelOf(model, options.loss === undefined ? undefined : lossOf(options.loss))
+    this.optimizer = optimizer
+    this.seed = seed
+    this.parameters = new Parameters(this.model.parameters, optimizer.slots)
+    this.programs = new TrainingPrograms(this.model, this.parameters, threads)
+    this.buckets = bucketsOf(this.parameters.reduced.length, bucketBytes)
+  }
+
+  /** Optimizer steps done, those before a resumed checkpoint included. */
+  get stepCount(): number {
+    return this.steps
+  }
+
+  /** Milliseconds this rank has spent on tracing models and building sessions. */
+  get compileMs(): number {
+    return this.programs.compileMs
+  }
+
+  /** Gives every rank rank 0's parameters. */
+  async broadcastParameters(): Promise<void> {
+    if (this.links.size > 1) await this.links.broadcast(this.parameters.values, 0)
+  }
+
+  /**
+   * Trains on one batch per rank: gradients of the mean loss over all ranks' samples (batches may differ in size, also
+   * between ranks), with those of preceding `accumulate` calls, and one optimizer step. All ranks must call it together.
+   *
+   * @param x features, the batch first; bytes count as float32
+   * @param y labels, the batch first
+   * @throws LockstepError on every rank when the loss is not finite, naming the ranks where; parameters are untouched.
+   */
+  async step(x: BatchInput, y: BatchInput): Promise<StepResult> {
+    await this.forwardBackward(x, y)
+    const { parameters, optimizer } = this
+    if (this.accumulating) add(parameters.reduced, parameters.sums)
+    this.accumulating = false
+    const ownLoss = parameters.stats[0]! / parameters.stats[1]!
+    let result: StepResult | undefined
+    for await (const { start, end } of sumOverRanks(this.links, parameters.reduced, this.buckets)) {
+      if (result === undefined) {
+        const [loss, samples] = parameters.stats as unknown as [number, number]
+        if (!Number.isFinite(loss)) break
+        result = { loss: loss / samples, samples }
+      }
+      const [from, to] = [Math.max(0, start - STATS), end - STATS]
+      optimizer.update({
+        params: parameters.trainable.subarray(from, to),
+        grads: parameters.gradients.subarray(from, to),
+        slots: parameters.slots.map((slot) => slot.subarray(from, to)),
+        step: this.steps + 1,
+        gradScale: 1 / result.samples,
+      })
+    }
+    if (result === undefined) throw await this.notFinite(ownLoss)
+    this.steps++
+    return result
+  }
+
+  /**
+   * Forward and backward on one batch, without exchange or update: the gradients wait for the next `step`, which
+   * weighs every sample of every micro-batch alike. PyTorch's `no_sync`. @returns the mean loss of this rank's batch.
+   */
+  async accumulate(x: BatchInput, y: BatchInput): Promise<number> {
+    await this.forwardBackward(x, y)
+    const { sums, reduced, stats } = this.parameters
+    if (this.accumulating) add(sums, reduced)
+    else sums.set(reduced)
+    this.accumulating = true
+    return stats[0]! / stats[1]!
+  }
+
+  /**
+   * Loss and accuracy over all ranks' batches, every sample counted once: shard with `EvaluationSampler`, which adds
+   * no padding. Ranks may have different numbers of batches, also none. All ranks must call it together.
+   */
+  async evaluate(batches: AsyncIterable<Batch> | Iterable<Batch>): Promise<EvaluationResult> {
+    const totals = new Float64Array(3)
+    for await (const { x, y } of batches) {
+      const [features, labels] = this.readBatch(x, y)
+      const samples = features.spec.shape[0]!
+      const { loss, predictions } = await this.programs.evaluate(features, labels)
+      totals[0]! += loss * samples
+      if (this.model.classes !== undefined)
+        totals[1]! += countCorrect(labels, predictions!.data, this.model.classes)
+      totals[2]! += samples
+    }
+    if (this.links.size > 1) await this.links.allReduce(totals, 'sum')
+    const [loss, correct, samples] = totals as unknown as [number, number, number]
+    if (samples === 0)
+      throw new LockstepError('evaluate() was given no batch on any rank: expected at least one')
+    const accuracy = this.model.classes === undefined ? undefined : correct / samples
+    return { loss: loss / samples, accuracy, samples }
+  }
+
+  /** The model's output for `x`, random layers switched off. This rank alone. */
+  async predict(x: BatchInput): Promise<NdArray> {
+    const { data, shape } = await this.programs.predict(readInput('x', x))
+    return { data: data.slice(), shape }
+  }
+
+  /**
+   * Writes a checkpoint `directory/step-…`: parameters, optimizer state, counters and `state`, whatever else a resumed
+   * run needs. Rank 0 writes; every rank waits, and gets rank 0's error if there is one. @returns the path written.
+   */
+  async save(directory: string, state: JsonObject = {}): Promise<string> {
+    const progress = { steps: this.steps, passes: this.passes, seed: this.seed }
+    return saveCheckpoint(this.links, directory, this.parameters, this.optimizer, progress, state)
+  }
+
+  /**
+   * Continues from the newest checkpoint in `directory`, on every rank. @returns the `state` given to `save`, or
+   * undefined when there is no checkpoint. @throws LockstepError on every rank: damaged, or of another model.
+   */
+  async load(directory: string): Promise<JsonObject | undefined> {
+    const loaded = await loadCheckpoint(this.links, directory, this.parameters, this.optimizer)
+    if (loaded === undefined) return undefined
+    this.steps = loaded.progress.steps
+    this.passes = loaded.progress.passes
+    this.accumulating = false
+    return loaded.state
+  }
+
+  /** SHA-256 (hexadecimal) over all parameters, float32 little-endian, in model order. */
+  paramsSha256(): string {
+    return this.parameters.sha256()
+  }
+
+  /** Copies the trained parameters into the TensorFlow.js model's own variables, for `model.predict` or `model.save`. */
+  updateModel(): void {
+    const tensors = this.parameters.modelTensors()
+    this.model.parameters.forEach(({ variable }, i) => {
+      tf.tidy(() => variable.assign(tf.tensor(tensors[i]!.data.slice(), variable.shape)))
+    })
+  }
+
+  /** Frees the compiled programs. */
+  async release(): Promise<void> {
+    await this.programs.release()
+  }
+
+  /** Fills the gradient buffer with sums over this rank's samples, and the stats with their loss and number. */
+  private async forwardBackward(x: BatchInput, y: BatchInput): Promise<void> {
+    const [features, labels] = this.readBatch(x, y)
+    const samples = features.spec.shape[0]!
+    await this.programs.train(features, labels, samples, [this.seed, this.links.rank, this.passes++])
+    this.parameters.stats[1] = samples
+  }
+
+  private readBatch(x: BatchInput, y: BatchInput): [Input, Input] {
+    const [features, labels] = [readInput('x', x), readInput('y', y)]
+    const [samples, count] = [features.spec.shape[0]!, labels.spec.shape[0]!]
+    if (samples !== count || samples === 0) {
+      throw new LockstepError(
+        `the batch has ${samples} samples and ${count} labels: expected as many of each, at least one`,
+      )
+    }
+    if (this.model.classes !== undefined) checkLabels(labels, this.model.classes)
+    return [features, labels]
+  }
+
+  /** Every rank sees the same sum, so every rank comes here at the same step. */
+  private async notFinite(ownLoss: number): Promise<LockstepError> {
+    const losses = [...(await this.links.allGather(Float32Array.of(ownLoss)))]
+    const ranks = losses.flatMap((loss, rank) => (Number.isFinite(loss) ? [] : [`rank ${rank} (${loss})`]))
+    return new LockstepError(
+      `the loss of step ${this.steps + 1} is not finite on ${ranks.join(', ')}: lower the learning rate, or look for NaN ` +
+        'and infinities in that batch; parameters are as before this step',
+    )
+  }
+}
+
+/** Samples whose largest score (the first, if several are equal) is at their label: a class number or a one-hot row. */
+function countCorrect(labels: Input, scores: ArrayLike<number>, classes: number): number {
+  const oneHot = labels.data.length === scores.length
+  let correct = 0
+  for (let i = 0; i < scores.length / classes; i++) {
+    const label = oneHot ? largest(labels.data, i * classes, classes) : labels.data[i]
+    if (largest(scores, i * classes, classes) === label) correct++
+  }
+  return correct
+}
+
+function largest(numbers: ArrayLike<number>, start: number, length: number): number {
+  let best = 0
+  for (let i = 1; i < length; i++) if (numbers[start + i]! > numbers[start + best]!) best = i
+  return best
+}

@@ -1,0 +1,47 @@
+/**
+ * Sums a flat buffer over all ranks, bucket by bucket, so that the first buckets can be used while later ones are
+ * still on the wire (Li et al. 2020, "PyTorch Distributed", section 3.2.2). It does not know what the numbers mean.
+ */
+import type { Communicator } from '../collectives/communicator.js'
+
+export interface Bucket {
+  /** Positions in the buffer, in floats; start inclusive, end exclusive. */
+  readonly start: number
+  readonly end: number
+}
+
+/** Cuts `length` floats into buckets of about `bytes` bytes, on 64-byte borders; the last may be smaller. */
+export function bucketsOf(length: number, bytes: number): Bucket[] {
+  const floats = Math.max(16, Math.floor(bytes / 64) * 16)
+  return Array.from({ length: Math.ceil(length / floats) }, (_, i) => ({
+    start: i * floats,
+    end: Math.min(length, (i + 1) * floats),
+  }))
+}
+
+/**
+ * Starts the all-reduce of every bucket of `buffer` at once and yields each as its sum is there, in order.
+ * The buffer's parts not yet yielded must be left alone until then.
+ */
+export async function* sumOverRanks(
+  links: Communicator,
+  buffer: Float32Array,
+  buckets: readonly Bucket[],
+): AsyncGenerator<Bucket> {
+  if (links.size === 1) {
+    yield* buckets
+    return
+  }
+  const sums = buckets.map(({ start, end }) => links.allReduce(buffer.subarray(start, end), 'sum'))
+  // A failure rejects all of them; the first is thrown below, the others must not count as unhandled.
+  for (const sum of sums) sum.catch(() => {})
+  try {
+    for (const [i, bucket] of buckets.entries()) {
+      await sums[i]
+      yield bucket
+    }
+  } finally {
+    // Whoever stops early (a NaN loss, say) may use the links again only when nothing is under way.
+    await Promise.allSettled(sums)
+  }
+}

@@ -1,0 +1,48 @@
+/** The losses that can be asked for by name: the mean over the batch's samples. One row a loss. */
+import * as tf from '@tensorflow/tfjs-core'
+import { metrics } from '@tensorflow/tfjs-layers'
+import { LockstepError } from '../errors.js'
+
+/** The mean loss of a batch: `labels` and `predictions` have the batch as first dimension. Returns a scalar. */
+export type LossFunction = (labels: tf.Tensor, predictions: tf.Tensor) => tf.Scalar
+
+/** Class numbers [batch] as one-hot rows [batch, classes]; anything else as it is. */
+function oneHot(labels: tf.Tensor, predictions: tf.Tensor): tf.Tensor {
+  if (labels.dtype !== 'int32' || labels.rank !== predictions.rank - 1) return labels
+  return tf.oneHot(labels as tf.Tensor1D, predictions.shape.at(-1)!)
+}
+
+const losses = {
+  /** Of logits. Labels: class numbers (int32 [batch]) or one-hot rows. */
+  softmaxCrossEntropy: (y, p) => tf.losses.softmaxCrossEntropy(oneHot(y, p), p),
+  /** Of logits. Labels: 0 or 1, of the predictions' shape. */
+  sigmoidCrossEntropy: (y, p) => tf.losses.sigmoidCrossEntropy(y, p),
+  /** Of probabilities, as after a softmax layer. Labels: class numbers or one-hot rows. */
+  categoricalCrossentropy: (y, p) => tf.mean(metrics.categoricalCrossentropy(oneHot(y, p), p)),
+  meanSquaredError: (y, p) => tf.losses.meanSquaredError(y, p),
+  absoluteDifference: (y, p) => tf.losses.absoluteDifference(y, p),
+  huberLoss: (y, p) => tf.losses.huberLoss(y, p),
+} satisfies Record<string, (y: tf.Tensor, p: tf.Tensor) => tf.Tensor>
+
+export type LossName = keyof typeof losses
+
+const classification: readonly string[] = ['softmaxCrossEntropy', 'categoricalCrossentropy']
+
+export interface Loss {
+  readonly name: string
+  readonly compute: LossFunction
+  /** True when predictions are scores per class, so that an accuracy exists and labels have a range. */
+  readonly classifies: boolean
+}
+
+/** @throws LockstepError naming the known losses when `loss` is none of them. */
+export function lossOf(loss: LossName | LossFunction): Loss {
+  if (typeof loss === 'function') return { name: 'custom', compute: loss, classifies: false }
+  if (!Object.hasOwn(losses, loss)) {
+    const known = Object.keys(losses).join(', ')
+    throw new LockstepError(
+      `unknown loss ${JSON.stringify(loss)}: expected ${known}, or a function of (labels, predictions)`,
+    )
+  }
+  return { name: loss, compute: losses[loss] as LossFunction, classifies: classification.includes(loss) }
+}

@@ -1,0 +1,89 @@
+/**
+ * A model as the runtime sees it: named parameters, and functions from a batch to a loss or to predictions.
+ * Layers models and functional TensorFlow.js code both become one of these; it trains nothing itself.
+ */
+import * as tf from '@tensorflow/tfjs-core'
+import { LayersModel } from '@tensorflow/tfjs-layers'
+import type { Layer } from '../compiler/random-layers.js'
+import { LockstepError } from '../errors.js'
+import type { Loss } from './losses.js'
+
+/** Functional TensorFlow.js code: the variables it trains and its loss, the mean over the batch. */
+export interface FunctionalModel {
+  readonly params: readonly tf.Variable[] | Readonly<Record<string, tf.Variable>>
+  loss(batch: { readonly x: tf.Tensor; readonly y: tf.Tensor }): tf.Scalar
+  /** Needed by `evaluate` (for an accuracy) and `predict`. */
+  predict?(x: tf.Tensor): tf.Tensor
+}
+
+export interface Parameter {
+  readonly name: string
+  readonly variable: tf.Variable
+  readonly trainable: boolean
+}
+
+export interface Model {
+  /** In model order. */
+  readonly parameters: readonly Parameter[]
+  /** For error messages and random layers. */
+  readonly layers: readonly Layer[]
+  /** Classes that labels may name; undefined when the loss takes no class numbers. */
+  readonly classes: number | undefined
+  loss(x: tf.Tensor, y: tf.Tensor, training: boolean): tf.Scalar
+  predict: ((x: tf.Tensor) => tf.Tensor) | undefined
+}
+
+/** @throws LockstepError when `model` is neither kind, has no weights yet, or lacks a loss. */
+export function modelOf(model: LayersModel | FunctionalModel, loss: Loss | undefined): Model {
+  if (model instanceof LayersModel) return layersModel(model, loss)
+  if (typeof model?.loss === 'function' && typeof model.params === 'object') return functionalModel(model)
+  throw new LockstepError(
+    'ddp() was given something that is no model: expected a TensorFlow.js layers model (tf.sequential, tf.model) ' +
+      'or { params, loss: (batch) => tf.Scalar }; if it is a layers model, two copies of @tensorflow/tfjs-layers ' +
+      'are installed (npm ls @tensorflow/tfjs-layers)',
+  )
+}
+
+function layersModel(model: LayersModel, loss: Loss | undefined): Model {
+  if (loss === undefined) {
+    throw new LockstepError("ddp() needs a loss for a layers model: pass { loss: 'softmaxCrossEntropy', … }")
+  }
+  if (!model.built) {
+    throw new LockstepError(
+      'the model has no weights yet: give its first layer an inputShape, or call model.build()',
+    )
+  }
+  if (model.outputs.length !== 1 || model.inputs.length !== 1) {
+    throw new LockstepError(
+      `the model has ${model.inputs.length} inputs and ${model.outputs.length} outputs: expected one of each; ` +
+        'write the loss as { params, loss } for more',
+    )
+  }
+  const apply = (x: tf.Tensor, training: boolean) => model.apply(x, { training }) as tf.Tensor
+  const trainable = new Set(model.trainableWeights.map(({ name }) => name))
+  const parameters = model.weights.map((weight) => ({
+    name: weight.name,
+    variable: weight.read() as tf.Variable,
+    trainable: trainable.has(weight.name),
+  }))
+  return {
+    parameters,
+    layers: [model],
+    classes: loss.classifies ? model.outputs[0]!.shape.at(-1)! : undefined,
+    loss: (x, y, training) => loss.compute(y, apply(x, training)),
+    predict: (x) => apply(x, false),
+  }
+}
+
+function functionalModel({ params, loss, predict }: FunctionalModel): Model {
+  const named = Array.isArray(params)
+    ? params.map((variable: tf.Variable) => [variable.name, variable] as const)
+    : Object.entries(params as Record<string, tf.Variable>)
+  const parameters = named.map(([name, variable]) => ({ name, variable, trainable: true }))
+  if (!parameters.every(({ variable }) => variable instanceof tf.Variable)) {
+    throw new LockstepError(
+      'params of a functional model holds something that is no tf.variable: wrap it in tf.variable()',
+    )
+  }
+  return { parameters, layers: [], classes: undefined, loss: (x, y) => loss({ x, y }), predict }
+}

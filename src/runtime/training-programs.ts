@@ -1,0 +1,133 @@
+/**
+ * The compiled programs of one model: one per batch shape for training, one for evaluation. Each is traced and built
+ * when its shape is first seen, and then kept. It runs programs; it exchanges and updates nothing.
+ */
+import * as tf from '@tensorflow/tfjs-core'
+import { type Output, Program, type ProgramRequest } from '../compiler/program.js'
+import { LockstepError } from '../errors.js'
+import type { Input } from './batch.js'
+import type { Model } from './model.js'
+import type { Parameters } from './parameters.js'
+
+/** What a pass without gradients gives back; the next pass of the same shape overwrites its buffers. */
+export interface Evaluation {
+  readonly loss: number
+  /** [batch, …]; undefined for a functional model without `predict`. */
+  readonly predictions: Output | undefined
+}
+
+export class TrainingPrograms {
+  private readonly training = new Map<string, Promise<Program>>()
+  private readonly forward = new Map<string, Promise<Program>>()
+  private readonly trainable: tf.Variable[]
+  private readonly frozen: tf.Variable[]
+  /** Milliseconds spent so far on tracing models and building sessions. */
+  compileMs = 0
+
+  constructor(
+    private readonly model: Model,
+    private readonly parameters: Parameters,
+    private readonly threads: number,
+  ) {
+    const variables = (trainable: boolean) =>
+      model.parameters.filter((p) => p.trainable === trainable).map((p) => p.variable)
+    this.trainable = variables(true)
+    this.frozen = variables(false)
+  }
+
+  /**
+   * One forward and backward pass: writes `weight` × loss to the first stat and `weight` × gradients to the
+   * gradient buffer. Random layers draw from `key`.
+   */
+  async train(x: Input, y: Input, weight: number, key: readonly number[]): Promise<void> {
+    const program = await remember(this.training, shapeKey(x, y), () => this.compileTraining(x, y))
+    await program.run([x.data, y.data, Float32Array.of(weight)], key)
+  }
+
+  /** Loss and predictions, random layers switched off. */
+  async evaluate(x: Input, y: Input): Promise<Evaluation> {
+    const program = await remember(this.forward, shapeKey(x, y), () => this.compileEvaluation(x, y))
+    await program.run([x.data, y.data], [])
+    const [loss, predictions] = program.outputs
+    return { loss: loss!.data[0]!, predictions }
+  }
+
+  /** Predictions alone. */
+  async predict(x: Input): Promise<Output> {
+    const program = await remember(this.forward, shapeKey(x), () => this.compilePrediction(x))
+    await program.run([x.data], [])
+    return program.outputs[0]!
+  }
+
+  async release(): Promise<void> {
+    for (const program of [...this.training.values(), ...this.forward.values()])
+      await (await program).release()
+    this.training.clear()
+    this.forward.clear()
+  }
+
+  private compileTraining(x: Input, y: Input): Promise<Program> {
+    const { model, parameters } = this
+    return this.compile({
+      ...this.request(x, y),
+      trainable: this.trainable,
+      frozen: this.frozen,
+      inputs: [x.spec, y.spec, { shape: [], dtype: 'float32' }],
+      body: ([features, labels, weight]) => [tf.mul(model.loss(features!, labels!, true), weight!)],
+      outputs: [parameters.stats.subarray(0, 1)],
+      gradients: parameters.gradientViews(),
+    })
+  }
+
+  private compileEvaluation(x: Input, y: Input): Promise<Program> {
+    const { model } = this
+    return this.compile({
+      ...this.request(x, y),
+      body: ([features, labels]) => {
+        const loss = model.loss(features!, labels!, false)
+        return model.predict ? [loss, model.predict(features!)] : [loss]
+      },
+    })
+  }
+
+  private async compilePrediction(x: Input): Promise<Program> {
+    const { predict } = this.model
+    if (predict === undefined) {
+      throw new LockstepError(
+        'predict() needs a predict function: pass { params, loss, predict: (x) => tf.Tensor }',
+      )
+    }
+    return this.compile({ ...this.request(x), body: ([features]) => [predict(features!)] })
+  }
+
+  private async compile(request: ProgramRequest): Promise<Program> {
+    const program = await Program.compile(request, { threads: this.threads })
+    this.compileMs += program.compileMs
+    return program
+  }
+
+  /** What all programs have in common; a pass without gradients reads all variables as frozen ones. */
+  private request(...inputs: Input[]) {
+    return {
+      trainable: [],
+      frozen: [...this.trainable, ...this.frozen],
+      layers: this.model.layers,
+      inputs: inputs.map(({ spec }) => spec),
+      params: this.parameters.views(),
+      gradients: [],
+    }
+  }
+}
+
+const shapeKey = (...inputs: Input[]): string =>
+  inputs.map(({ spec }) => `${spec.dtype}[${spec.shape}]`).join(' ')
+
+function remember<T>(known: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
+  const found = known.get(key)
+  if (found !== undefined) return found
+  const made = make()
+  known.set(key, made)
+  // A model that cannot be compiled must fail anew, not with a remembered error.
+  made.catch(() => known.delete(key))
+  return made
+}

@@ -1,0 +1,88 @@
+/**
+ * The world: all ranks of a job, and this process' place among them. `init()` joins it; what is trained is ddp's part.
+ */
+import '@tensorflow/tfjs-backend-cpu'
+import * as tf from '@tensorflow/tfjs-core'
+import type { LayersModel } from '@tensorflow/tfjs-layers'
+import type { Communicator } from '../collectives/communicator.js'
+import { singleRank } from '../collectives/single.js'
+import { connectTcp } from '../collectives/tcp-communicator.js'
+import { Ddp, type DdpOptions } from './ddp.js'
+import { installErrorReporter } from './environment/error-reporter.js'
+import { StoreClient } from './environment/store-client.js'
+import { type RankEnvironment, readEnvironment } from './environment/variables.js'
+import type { FunctionalModel } from './model.js'
+
+/**
+ * Joins the ranks that ddp-launch started, and returns when all are there. A script started without ddp-launch is a
+ * world of one.
+ * @throws LockstepError when the environment is incomplete, or a rank does not come in time (naming it).
+ */
+export async function init(): Promise<World> {
+  installErrorReporter()
+  silenceAdvice()
+  const environment = readEnvironment()
+  if (environment === undefined) return new World(singleRank(), 0, 1)
+  const links = environment.worldSize === 1 ? singleRank() : await join(environment)
+  return new World(links, environment.localRank, environment.threads)
+}
+
+async function join(environment: RankEnvironment): Promise<Communicator> {
+  const { rank, worldSize, masterAddr, masterPort, token, timeoutMs } = environment
+  const store = await StoreClient.connect({ host: masterAddr, port: masterPort, token, timeoutMs })
+  try {
+    return await connectTcp({ rank, size: worldSize, token, host: '127.0.0.1', timeoutMs, exchange: store })
+  } finally {
+    store.close()
+  }
+}
+
+/** TensorFlow.js' cpu backend tells Node users to install tfjs-node, once; here the compiler does the work. */
+function silenceAdvice(): void {
+  const backend = tf.findBackend('cpu') as (tf.KernelBackend & { firstUse?: boolean }) | null
+  if (backend !== null) backend.firstUse = false
+}
+
+export class World {
+  private readonly trainers: Ddp[] = []
+
+  /** Use `init()`. */
+  constructor(
+    /** The collectives among all ranks, for data of the script's own. */
+    readonly collectives: Communicator,
+    /** This process among those of its host. */
+    readonly localRank: number,
+    private readonly threads: number,
+  ) {}
+
+  /** This process among all, 0 … size - 1. */
+  get rank(): number {
+    return this.collectives.rank
+  }
+
+  get size(): number {
+    return this.collectives.size
+  }
+
+  /**
+   * Makes `model` train in lockstep on all ranks, from rank 0's weights. All ranks must call it together.
+   * @throws LockstepError when the model, the loss or the optimizer is none.
+   */
+  async ddp(model: LayersModel | FunctionalModel, options: DdpOptions): Promise<Ddp> {
+    const trainer = new Ddp(this.collectives, model, options, this.threads)
+    await trainer.broadcastParameters()
+    this.trainers.push(trainer)
+    return trainer
+  }
+
+  /** Settles once every rank has called it. */
+  async barrier(): Promise<void> {
+    await this.collectives.barrier()
+  }
+
+  /** Leaves the world: waits for what is in flight, frees sessions, links and threads. */
+  async close(): Promise<void> {
+    for (const trainer of this.trainers) await trainer.release()
+    await this.collectives.close()
+  }
+}
