@@ -1,0 +1,52 @@
+/**
+ * What each collective means, in the most obvious way: all ranks' arrays in, every rank's result out.
+ * Nothing travels and everything is float64: the oracle that the tests hold the real ones against.
+ */
+import { allocate, dtypeOf } from './call.js'
+import type { Numbers, ReduceOp } from './communicator.js'
+
+const FOLD: Readonly<Record<ReduceOp, (a: number, b: number) => number>> = {
+  sum: (a, b) => a + b,
+  mean: (a, b) => a + b,
+  min: Math.min,
+  max: Math.max,
+  product: (a, b) => a * b,
+}
+
+/** The reduction of one equally long array per rank, in rank order, in float64. */
+export function naiveReduce(inputs: readonly Numbers[], op: ReduceOp): Float64Array {
+  const result = Float64Array.from(inputs[0]!)
+  for (const input of inputs.slice(1)) {
+    for (let i = 0; i < result.length; i++) result[i] = FOLD[op](result[i]!, input[i]!)
+  }
+  return op === 'mean' ? result.map((value) => value / inputs.length) : result
+}
+
+/** Every rank's array after an all-reduce, stored in the inputs' dtype (which wraps integers). */
+export function naiveAllReduce(inputs: readonly Numbers[], op: ReduceOp): Numbers[] {
+  return inputs.map(() => like(inputs[0]!, naiveReduce(inputs, op)))
+}
+
+/** Every rank's slice after a reduce-scatter. */
+export function naiveReduceScatter(inputs: readonly Numbers[], op: ReduceOp): Numbers[] {
+  const length = inputs[0]!.length / inputs.length
+  const whole = naiveReduce(inputs, op)
+  return inputs.map((input, rank) => like(input, whole.subarray(rank * length, (rank + 1) * length)))
+}
+
+/** Every rank's result of an all-gather. */
+export function naiveAllGather(parts: readonly Numbers[]): Numbers[] {
+  const whole = parts.flatMap((part) => Array.from(part))
+  return parts.map((part) => like(part, whole))
+}
+
+/** Every rank's array after a broadcast. */
+export function naiveBroadcast(inputs: readonly Numbers[], root: number): Numbers[] {
+  return inputs.map(() => like(inputs[root]!, inputs[root]!))
+}
+
+function like(model: Numbers, values: ArrayLike<number>): Numbers {
+  const result = allocate(dtypeOf(model)!, values.length)
+  for (let i = 0; i < values.length; i++) result[i] = values[i]!
+  return result
+}

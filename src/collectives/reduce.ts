@@ -1,0 +1,59 @@
+/**
+ * Elementwise reductions as plain loops, one per operation and dtype. They allocate nothing and check nothing.
+ */
+import type { Dtype } from './call.js'
+import type { Numbers, ReduceOp } from './communicator.js'
+
+/** `target[i] = target[i] (op) source[i]`, in the dtype's own arithmetic. */
+export type Combine = (target: Numbers, source: Numbers) => void
+
+type Operator = 'sum' | 'min' | 'max' | 'product'
+
+// Each factory is called once per dtype: every dtype then has a function of its own, which the engine optimises
+// for that one kind of array.
+const LOOPS: Readonly<Record<Operator, () => Combine>> = {
+  sum: () => (target, source) => {
+    for (let i = 0; i < target.length; i++) target[i] = target[i]! + source[i]!
+  },
+  min: () => (target, source) => {
+    for (let i = 0; i < target.length; i++) target[i] = Math.min(target[i]!, source[i]!)
+  },
+  max: () => (target, source) => {
+    for (let i = 0; i < target.length; i++) target[i] = Math.max(target[i]!, source[i]!)
+  },
+  product: () => (target, source) => {
+    for (let i = 0; i < target.length; i++) target[i] = target[i]! * source[i]!
+  },
+}
+
+// A product of two int32 can exceed 2^53, where a double would round before it wraps.
+const int32Product: Combine = (target, source) => {
+  for (let i = 0; i < target.length; i++) target[i] = Math.imul(target[i]!, source[i]!)
+}
+
+function loopsFor(dtype: Dtype): Readonly<Record<ReduceOp, Combine>> {
+  const sum = LOOPS.sum()
+  return {
+    sum,
+    mean: sum, // divided by `divide` once the sum is complete
+    min: LOOPS.min(),
+    max: LOOPS.max(),
+    product: dtype === 'int32' ? int32Product : LOOPS.product(),
+  }
+}
+
+const TABLE: Readonly<Record<Dtype, Readonly<Record<ReduceOp, Combine>>>> = {
+  float32: loopsFor('float32'),
+  float64: loopsFor('float64'),
+  int32: loopsFor('int32'),
+  uint8: loopsFor('uint8'),
+}
+
+export function combineOf(dtype: Dtype, op: ReduceOp): Combine {
+  return TABLE[dtype][op]
+}
+
+/** Every element divided by `divisor`: the end of a mean. */
+export function divide(data: Numbers, divisor: number): void {
+  for (let i = 0; i < data.length; i++) data[i] = data[i]! / divisor
+}

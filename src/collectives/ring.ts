@@ -1,0 +1,55 @@
+/**
+ * The pass around the ring that the ring collectives share: every rank sends to the next one and receives from the
+ * one before, so that all links work all the time. It knows chunks and steps; the collectives say which and how many.
+ */
+import { bytesOf, bytesPerElement, dtypeOf, viewOf } from './call.js'
+import { blocksOf, chunkOf, modulo } from './chunks.js'
+import type { Numbers } from './communicator.js'
+import type { Links } from './links.js'
+import type { Combine } from './reduce.js'
+import { BLOCK_BYTES } from './wire/frame.js'
+
+export interface RingPass {
+  /** The chunk that this rank sends to begin with. In step s it receives, and passes on, chunk `first` - 1 - s. */
+  readonly first: number
+  readonly steps: number
+  /** In the first `reduced` steps what is received is combined into the data, in the others it replaces them. */
+  readonly reduced: number
+  readonly combine?: Combine
+  /** Called on each block of the chunk whose last contribution has just been combined: this rank's own. */
+  readonly finish?: (block: Numbers) => void
+}
+
+/**
+ * Runs a pass over `data`, cut into one chunk per rank. A received block is combined and sent on at once, while
+ * the blocks behind it are still on their way: the steps of a pass overlap on all ranks.
+ *
+ * A block is overwritten only by its own final value, which exists only after this rank's contribution has been
+ * received by the next rank: so what `send` was given is never changed before it has left.
+ */
+export async function ringPass(links: Links, data: Numbers, pass: RingPass): Promise<void> {
+  const { rank, size } = links
+  const next = modulo(rank + 1, size)
+  const previous = modulo(rank - 1, size)
+  const dtype = dtypeOf(data)!
+  const perBlock = BLOCK_BYTES / bytesPerElement(dtype)
+  const blocks = (chunk: number) =>
+    blocksOf(chunkOf(data.length, size, modulo(chunk, size)), perBlock).map(({ start, end }) =>
+      data.subarray(start, end),
+    )
+
+  for (const block of blocks(pass.first)) links.send(next, bytesOf(block))
+  for (let step = 0; step < pass.steps; step++) {
+    for (const block of blocks(pass.first - 1 - step)) {
+      if (step < pass.reduced) {
+        const received = viewOf(dtype, links.scratch, block.length)
+        await links.receive(previous, bytesOf(received))
+        pass.combine!(block, received)
+        if (step === pass.reduced - 1) pass.finish?.(block)
+      } else {
+        await links.receive(previous, bytesOf(block))
+      }
+      if (step < pass.steps - 1) links.send(next, bytesOf(block))
+    }
+  }
+}
