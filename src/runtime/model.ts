@@ -48,6 +48,8 @@ function layersModel(model: LayersModel, loss: Loss | undefined): Model {
   if (loss === undefined) {
     throw new LockstepError("ddp() needs a loss for a layers model: pass { loss: 'softmaxCrossEntropy', … }")
   }
+  // A sequential model whose layers know their shapes still counts as unbuilt until it is first used.
+  if (!model.built && model.outputs?.length > 0) model.build(model.inputs[0]!.shape)
   if (!model.built) {
     throw new LockstepError(
       'the model has no weights yet: give its first layer an inputShape, or call model.build()',

@@ -39,8 +39,9 @@ async function join(environment: RankEnvironment): Promise<Communicator> {
 
 /** TensorFlow.js' cpu backend tells Node users to install tfjs-node, once; here the compiler does the work. */
 function silenceAdvice(): void {
-  const backend = tf.findBackend('cpu') as (tf.KernelBackend & { firstUse?: boolean }) | null
-  if (backend !== null) backend.firstUse = false
+  // tf.backend() starts the best backend there is; asked for by name, it would be made anew at its first use.
+  const backend = tf.backend() as tf.KernelBackend & { firstUse?: boolean }
+  if (backend.firstUse) backend.firstUse = false
 }
 
 export class World {
