@@ -44,6 +44,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const meeting = { host: HOST, port: store.port, token, launcherPid: process.pid, live: output.isLive }
   const exitCode = await supervise(plan, meeting, process.env, output, interruptions)
   await store.close()
+  await Promise.race([output.flushed(), interruptions.second])
   return exitCode
 }
 

@@ -7,7 +7,7 @@ import pc from 'picocolors'
 
 /** What this needs of process.stdout and process.stderr. */
 export interface Sink {
-  write(bytes: Buffer | string): unknown
+  write(bytes: Buffer | string, done?: () => void): unknown
   readonly isTTY?: boolean
   readonly columns?: number
 }
@@ -49,6 +49,12 @@ export class Output {
   say(text: string): void {
     this.#live = undefined
     this.#write('stderr', `${text}\n`)
+  }
+
+  /** Resolves when all that was shown has left this process: writing to a pipe is asynchronous. */
+  async flushed(): Promise<void> {
+    const flush = (sink: Sink) => new Promise<void>((resolve) => sink.write('', resolve))
+    await Promise.all([flush(this.#sinks.stdout), flush(this.#sinks.stderr)])
   }
 
   #write(stream: 'stdout' | 'stderr', line: Buffer | string): void {

@@ -110,5 +110,14 @@ function nodeFlags(script: string, { typescript, bootstrap }: Loaders): string[]
   // tsx costs a fifth of a second: only for what needs it. (The bootstrap is TypeScript when run from source.)
   const needsTypescript = TYPESCRIPT.includes(extension) || TYPESCRIPT.includes(extname(bootstrap))
   const loader = needsTypescript ? ['--import', typescript] : ['--enable-source-maps']
-  return [...loader, '--import', bootstrap]
+  return [...loader, '--import', onMainThread(bootstrap)]
+}
+
+/**
+ * Worker threads inherit --import: there an uncaught exception belongs to whoever listens on the worker, and on
+ * Node 20 a TypeScript module would not even load.
+ */
+export function onMainThread(module: string): string {
+  const source = `import{isMainThread}from'node:worker_threads';if(isMainThread)await import('${module}')`
+  return `data:text/javascript,${encodeURIComponent(source)}`
 }

@@ -1,0 +1,68 @@
+/** Runs the launcher from source, as a user would run it, on the scripts in fixtures/. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+const MAIN = fileURLToPath(new URL('../../launcher/main.ts', import.meta.url))
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+
+export interface Launched {
+  readonly child: ChildProcess
+  /** What came so far. */
+  readonly output: { stdout: string; stderr: string }
+  /** Resolves when the launcher has ended and its pipes are closed. */
+  readonly done: Promise<{ code: number | null; signal: string | null; stdout: string; stderr: string }>
+}
+
+export function fixture(name: string): string {
+  return fileURLToPath(new URL(`./fixtures/${name}`, import.meta.url))
+}
+
+export function start(args: readonly string[], env: Record<string, string> = {}): Launched {
+  const child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], {
+    cwd: ROOT,
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const output = { stdout: '', stderr: '' }
+  for (const stream of ['stdout', 'stderr'] as const) {
+    child[stream]!.setEncoding('utf8').on('data', (text: string) => {
+      output[stream] += text
+    })
+  }
+  const done = once(child, 'close').then(([code, signal]) => ({ code, signal, ...output }))
+  return { child, output, done }
+}
+
+export function launch(args: readonly string[], env?: Record<string, string>) {
+  return start(args, env).done
+}
+
+/** Polls until `probe` gives something, or throws after `ms`. */
+export async function eventually<T>(probe: () => T | undefined | false, ms = 10_000): Promise<T> {
+  const end = Date.now() + ms
+  for (;;) {
+    const found = probe()
+    if (found) return found
+    if (Date.now() > end) throw new Error(`nothing came within ${ms} ms`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+/** The process ids that the ranks have printed as "pid N", once there are `count`. */
+export function pids(launched: Launched, count: number): Promise<number[]> {
+  return eventually(() => {
+    const found = [...launched.output.stdout.matchAll(/pid (\d+)$/gm)].map((match) => Number(match[1]))
+    return found.length >= count && found
+  })
+}
+
+/** A zombie is dead, but `kill(pid, 0)` succeeds on it: look at its state. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return false
+  }
+}

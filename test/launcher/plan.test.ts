@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest'
+import type { LaunchOptions } from '../../launcher/arguments.js'
+import { visibleGpus } from '../../launcher/devices.js'
+import { makePlan, onMainThread, rankEnvironment } from '../../launcher/plan.js'
+import { readEnvironment } from '../../src/runtime/environment/variables.js'
+
+const options: LaunchOptions = {
+  nproc: 1,
+  threads: undefined,
+  timeoutSeconds: 60,
+  script: '/job/train.ts',
+  scriptArguments: ['--epochs', '3'],
+}
+const loaders = { typescript: 'file:///tsx.mjs', bootstrap: 'file:///bootstrap.js' }
+const meeting = { host: '127.0.0.1', port: 4242, token: 'ab'.repeat(32), launcherPid: 7, live: false }
+const cpu = { cores: 8, gpus: [] }
+const gpus = { cores: 8, gpus: ['0', '1'] }
+const plan = (change: Partial<LaunchOptions>, machine: { cores: number; gpus: string[] } = cpu) =>
+  makePlan({ ...options, ...change }, machine, loaders)
+
+describe('plan', () => {
+  it.each([
+    [3, cpu, 3],
+    ['cpu', cpu, 8],
+    ['auto', cpu, 8],
+    ['auto', gpus, 2],
+    ['gpu', gpus, 2],
+    ['cpu', gpus, 8],
+  ] as const)('--nproc %s on %j makes %i ranks', (nproc, machine, worldSize) => {
+    expect(plan({ nproc }, { ...machine, gpus: [...machine.gpus] }).worldSize).toBe(worldSize)
+  })
+
+  it('refuses --nproc gpu where there is none', () => {
+    expect(() => plan({ nproc: 'gpu' })).toThrow(/no CUDA device is visible here; expected .*--nproc cpu$/)
+  })
+
+  it.each([
+    [1, 8],
+    [2, 4],
+    [3, 2],
+    [8, 1],
+    [20, 1],
+  ])('divides 8 cores among %i ranks: %i threads each', (nproc, threads) => {
+    expect(plan({ nproc }).threads).toBe(threads)
+  })
+
+  it('takes --threads as it is', () => {
+    expect(plan({ nproc: 4, threads: 5 }).threads).toBe(5)
+  })
+
+  it('loads tsx for TypeScript only', () => {
+    const bootstrap = ['--import', onMainThread(loaders.bootstrap)]
+    expect(plan({}).nodeArguments).toEqual([
+      ...['--import', loaders.typescript, ...bootstrap, '/job/train.ts', '--epochs', '3'],
+    ])
+    for (const script of ['a.mts', 'a.cts', 'a.tsx'])
+      expect(plan({ script }).nodeArguments).toContain(loaders.typescript)
+    for (const script of ['a.js', 'a.mjs', 'a.cjs']) {
+      expect(plan({ script }).nodeArguments.slice(0, 4)).toEqual([
+        '--enable-source-maps',
+        ...bootstrap,
+        script,
+      ])
+    }
+  })
+
+  it.each(['train.py', 'train', 'train.json', '.ts'])('refuses a script called %s', (script) => {
+    expect(() => plan({ script })).toThrow(/is neither TypeScript nor JavaScript: expected one of \.ts/)
+  })
+})
+
+describe('environment of a rank', () => {
+  it('is what the runtime reads', () => {
+    const env = rankEnvironment(plan({ nproc: 4, timeoutSeconds: 1.5 }), 3, meeting, {})
+    expect(readEnvironment(env)).toEqual({
+      ...{ rank: 3, localRank: 3, worldSize: 4, localWorldSize: 4, groupRank: 0 },
+      ...{ masterAddr: '127.0.0.1', masterPort: 4242, token: meeting.token, threads: 2, timeoutMs: 1500 },
+    })
+  })
+
+  it("keeps the user's variables, and OMP_NUM_THREADS if it is among them", () => {
+    const two = plan({ nproc: 2 })
+    expect(rankEnvironment(two, 0, meeting, { HOME: '/root' })).toMatchObject({
+      HOME: '/root',
+      OMP_NUM_THREADS: '4',
+    })
+    expect(rankEnvironment(two, 0, meeting, { OMP_NUM_THREADS: '7' })).toMatchObject({
+      OMP_NUM_THREADS: '7',
+      LOCKSTEP_THREADS: '4',
+    })
+  })
+
+  it('shows each rank one GPU, shared where there are fewer', () => {
+    const seen = [0, 1, 2].map(
+      (rank) => rankEnvironment(plan({ nproc: 3 }, gpus), rank, meeting, {}).CUDA_VISIBLE_DEVICES,
+    )
+    expect(seen).toEqual(['0', '1', '0'])
+    expect(rankEnvironment(plan({ nproc: 3 }), 0, meeting, {})).not.toHaveProperty('CUDA_VISIBLE_DEVICES')
+  })
+
+  it('says whether somebody watches', () => {
+    const env = (live: boolean) => rankEnvironment(plan({}), 0, { ...meeting, live }, { LOCKSTEP_LIVE: '1' })
+    expect([env(true).LOCKSTEP_LIVE, env(false).LOCKSTEP_LIVE]).toEqual(['1', '0'])
+  })
+})
+
+describe('CUDA_VISIBLE_DEVICES', () => {
+  it.each([
+    [undefined, 2, ['0', '1']],
+    [undefined, 0, []],
+    ['', 2, []],
+    ['-1', 2, []],
+    ['1', 2, ['1']],
+    ['1, 0', 2, ['1', '0']],
+    ['0,-1,1', 2, ['0']],
+    ['0,5', 2, ['0']],
+    ['0', 0, []],
+    ['GPU-8a1c,MIG-77', 2, ['GPU-8a1c', 'MIG-77']],
+    ['NoDevFiles', 2, []],
+  ])('%j with %i present shows %j', (setting, present, expected) => {
+    expect(visibleGpus(setting, present)).toEqual(expected)
+  })
+})

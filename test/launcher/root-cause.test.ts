@@ -1,0 +1,84 @@
+import { describe, expect, it } from 'vitest'
+import type { RankState } from '../../launcher/rank-process.js'
+import { findRootCause } from '../../launcher/root-cause.js'
+import type { Failure } from '../../src/runtime/environment/failure.js'
+
+const state = (rank: number, change: Partial<RankState>): RankState => ({
+  ...{
+    rank,
+    pid: 100 + rank,
+    running: false,
+    code: 1,
+    signal: null,
+    at: 0,
+    failure: undefined,
+    lastLines: [],
+  },
+  ...change,
+})
+const failure = (text: string, change: Partial<Failure> = {}): Failure => ({
+  ...{ text, oneLine: false, exitCode: 1, secondary: false, at: 0 },
+  ...change,
+})
+const lost = (at: number) => ({
+  at,
+  failure: failure('rank 2 is gone', { oneLine: true, secondary: true, at }),
+})
+const running = { running: true, code: null }
+
+describe('root cause', () => {
+  it('is the rank that was killed, though the others were gone before it was seen', () => {
+    const killed = state(2, { code: null, signal: 'SIGKILL', at: 9, lastLines: ['step 7', 'step 8'] })
+    expect(findRootCause([state(0, lost(5)), state(1, lost(4)), killed])).toEqual({
+      exitCode: 137,
+      report:
+        'ddp-launch: the last lines of rank 2:\n  | step 7\n  | step 8\n' +
+        'ddp-launch: rank 2 (pid 102) was killed by SIGKILL, from outside the job (the system does so when memory runs out)',
+    })
+  })
+
+  it('is the earliest of those who failed by themselves; later ones are told before it', () => {
+    const early = state(3, { at: 4, failure: failure('Error: early\n    at x.ts:1', { at: 4 }) })
+    const late = state(1, { at: 6, failure: failure('Error: late\n    at y.ts:2', { at: 6 }) })
+    expect(findRootCause([state(0, lost(3)), late, state(2, running), early])).toEqual({
+      exitCode: 1,
+      report:
+        'ddp-launch: also, rank 1 (pid 101) failed: Error: late\n' +
+        'ddp-launch: rank 3 (pid 103) failed with exit code 1:\nError: early\n    at x.ts:1',
+    })
+  })
+
+  it('is told once when all ranks have the same', () => {
+    const missing = { code: 2, failure: failure('data/train is missing', { oneLine: true, exitCode: 2 }) }
+    expect(findRootCause([0, 1, 2].map((rank) => state(rank, { ...missing, at: 9 - rank })))).toEqual({
+      exitCode: 2,
+      report: 'ddp-launch: ranks 0, 1 and 2 failed with exit code 2: data/train is missing',
+    })
+  })
+
+  it('is who left early with exit code 0, if the others only lost a peer', () => {
+    expect(findRootCause([state(0, lost(5)), state(1, lost(4)), state(2, { code: 0 })])).toEqual({
+      exitCode: 1,
+      report:
+        'ddp-launch: rank 2 (pid 102) left with exit code 0 before the others were done; rank 1 saw: rank 2 is gone',
+    })
+  })
+
+  it('is the first lost connection if nobody is to blame for it', () => {
+    const verdict = findRootCause([state(0, lost(5)), state(1, lost(4)), state(2, running)])
+    expect(verdict.report).toBe('ddp-launch: ranks 0 and 1 failed with exit code 1: rank 2 is gone')
+  })
+
+  it.each([
+    [{ code: 3 }, 3, 'ddp-launch: rank 0 (pid 100) ended with exit code 3'],
+    [{ code: null, signal: 'SIGSEGV' }, 139, 'ddp-launch: rank 0 (pid 100) was killed by SIGSEGV'],
+    [{ code: 13 }, 13, expect.stringMatching(/exit code 13: it waited for a promise/)],
+    [
+      { code: null, pid: undefined, failure: failure('could not be started: EAGAIN', { oneLine: true }) },
+      1,
+      'ddp-launch: rank 0 (pid none) failed with exit code 1: could not be started: EAGAIN',
+    ],
+  ] as const)('%j', (change, exitCode, report) => {
+    expect(findRootCause([state(0, change)])).toEqual({ exitCode, report })
+  })
+})
