@@ -1,8 +1,6 @@
 /**
  * The world: all ranks of a job, and this process' place among them. `init()` joins it; what is trained is ddp's part.
  */
-import '@tensorflow/tfjs-backend-cpu'
-import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../collectives/communicator.js'
 import { singleRank } from '../collectives/single.js'
@@ -12,6 +10,7 @@ import { installErrorReporter } from './environment/error-reporter.js'
 import { StoreClient } from './environment/store-client.js'
 import { type RankEnvironment, readEnvironment } from './environment/variables.js'
 import type { FunctionalModel } from './model.js'
+import { quietTensorflow } from './quiet-tensorflow.js'
 
 /**
  * Joins the ranks that ddp-launch started, and returns when all are there. A script started without ddp-launch is a
@@ -20,7 +19,7 @@ import type { FunctionalModel } from './model.js'
  */
 export async function init(): Promise<World> {
   installErrorReporter()
-  silenceAdvice()
+  quietTensorflow()
   const environment = readEnvironment()
   if (environment === undefined) return new World(singleRank(), 0, 1)
   const links = environment.worldSize === 1 ? singleRank() : await join(environment)
@@ -35,13 +34,6 @@ async function join(environment: RankEnvironment): Promise<Communicator> {
   } finally {
     store.close()
   }
-}
-
-/** TensorFlow.js' cpu backend tells Node users to install tfjs-node, once; here the compiler does the work. */
-function silenceAdvice(): void {
-  // tf.backend() starts the best backend there is; asked for by name, it would be made anew at its first use.
-  const backend = tf.backend() as tf.KernelBackend & { firstUse?: boolean }
-  if (backend.firstUse) backend.firstUse = false
 }
 
 export class World {

@@ -1,0 +1,142 @@
+/**
+ * How long does one training step (forward and backward) of a reference model take, without other ranks?
+ *
+ *   npm run -s bench:step -- --model cnn --threads 1 --json [--peers DIR] [--rounds N] [--save]
+ *
+ * With --peers, DIR/torch_step.py runs before and after every round on each Python given by PYTHONS (default: python3),
+ * so that both see the same machine; the ratio is to the fastest PyTorch. A Python without torch is left out, visibly.
+ */
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import * as tf from '@tensorflow/tfjs-core'
+import type { LayersModel } from '@tensorflow/tfjs-layers'
+import { sizeOf } from '../src/compiler/graph.js'
+import { Program } from '../src/compiler/program.js'
+import { cnn } from '../src/models/cnn.js'
+import { mlp } from '../src/models/mlp.js'
+import { quietTensorflow } from '../src/runtime/quiet-tensorflow.js'
+import { circumstances, median, rounded, saveResult } from './record.js'
+
+/** DESIGN's reference shapes: the batch each model is measured with. */
+const models: Record<string, { make: () => LayersModel; batch: number }> = {
+  mlp: { make: mlp, batch: 128 },
+  cnn: { make: cnn, batch: 32 },
+}
+
+const { values } = parseArgs({
+  options: {
+    model: { type: 'string', default: 'cnn' },
+    threads: { type: 'string', default: '1' },
+    rounds: { type: 'string', default: '1' },
+    json: { type: 'boolean', default: false },
+    peers: { type: 'string' },
+    save: { type: 'boolean', default: false },
+  },
+})
+const reference = models[values.model]
+if (reference === undefined) {
+  console.error(
+    `--model is ${values.model}: expected ${Object.keys(models).join(', ')} (others are not covered by the compiler yet)`,
+  )
+  process.exit(2)
+}
+const threads = Number(values.threads)
+quietTensorflow()
+
+const pythons =
+  values.peers === undefined ? [] : (process.env.PYTHONS ?? 'python3').split(',').filter(hasTorch)
+const program = await compile(reference.make(), reference.batch)
+const ours: number[] = []
+const peers = new Map<string, number[]>()
+for (let round = 0; round < Number(values.rounds); round++) {
+  ours.push(...(await time(program, 15)))
+  for (const python of pythons) {
+    peers.set(python, [...(peers.get(python) ?? []), torchMinimum(python, values.peers!)])
+  }
+}
+
+const result = {
+  model: values.model,
+  engine: 'onnx',
+  provider: 'cpu',
+  threads,
+  medianMs: rounded(median(ours)),
+  minMs: rounded(Math.min(...ours)),
+}
+if (values.json) console.log(JSON.stringify(result))
+else console.log(`${values.model}: min ${result.minMs} ms, median ${result.medianMs} ms (${threads} threads)`)
+
+if (peers.size > 0) {
+  const torch = Object.fromEntries(
+    [...peers].map(([python, minima]) => [torchVersion(python), rounded(Math.min(...minima))]),
+  )
+  const ratio = rounded(result.minMs / Math.min(...Object.values(torch)))
+  console.error(`PyTorch, minimum ms: ${JSON.stringify(torch)}; ours / faster PyTorch: ${ratio}`)
+  if (values.save) {
+    const command = `npm run -s bench:step -- ${process.argv.slice(2).join(' ')}`
+    saveResult(`step-${values.model}`, {
+      ...circumstances(command),
+      ...result,
+      torchMinMs: torch,
+      ratioOfMinima: ratio,
+    })
+  }
+}
+
+async function compile(model: LayersModel, batch: number): Promise<Program> {
+  const trainable = model.trainableWeights.map((weight) => weight.read() as tf.Variable)
+  return Program.compile(
+    {
+      trainable,
+      frozen: [],
+      layers: [model],
+      inputs: [
+        { shape: [batch, 28, 28, 1], dtype: 'float32' },
+        { shape: [batch, 10], dtype: 'float32' },
+      ],
+      body: ([x, y]) => [tf.losses.softmaxCrossEntropy(y!, model.apply(x!, { training: true }) as tf.Tensor)],
+      params: trainable.map((variable) => variable.dataSync() as Float32Array),
+      gradients: trainable.map((variable) => new Float32Array(sizeOf(variable.shape))),
+    },
+    { threads },
+  )
+}
+
+async function time(compiled: Program, steps: number): Promise<number[]> {
+  const { batch } = reference!
+  const x = Float32Array.from({ length: batch * 784 }, () => Math.random() - 0.5)
+  const y = Float32Array.from({ length: batch * 10 }, (_, i) => Number(i % 10 === (i / 10) >> 0))
+  const run = async () => {
+    const start = performance.now()
+    await compiled.run([x, y], [])
+    return performance.now() - start
+  }
+  for (let i = 0; i < 3; i++) await run()
+  const times: number[] = []
+  for (let i = 0; i < steps; i++) times.push(await run())
+  return times
+}
+
+function hasTorch(python: string): boolean {
+  try {
+    torchVersion(python)
+    return true
+  } catch {
+    console.error(`skipped: ${python} has no torch to measure against (name Pythons in PYTHONS=a,b)`)
+    return false
+  }
+}
+
+function torchMinimum(python: string, directory: string): number {
+  const script = join(directory, 'torch_step.py')
+  const printed = execFileSync(python, [script, values.model, values.threads], { encoding: 'utf8' })
+  return Number(/min ([\d.]+)/.exec(printed)![1])
+}
+
+function torchVersion(python: string): string {
+  return execFileSync(python, ['-c', 'import torch; print("PyTorch", torch.__version__)'], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  }).trim()
+}
