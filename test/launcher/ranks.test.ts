@@ -151,7 +151,9 @@ describe('ranks', () => {
     const script = join(temporary(), name)
     writeFileSync(script, source)
     const { code, stdout, stderr } = await launch(['--nproc', '2', script])
-    expect(stderr).toMatch(/^ddp-launch: ranks 0 and 1 failed with exit code 2: [^\n]+\n$/)
+    expect(stderr).toMatch(
+      /^ddp-launch: (ranks 0 and 1|rank \d \(pid \d+\)) failed with exit code 2: [^\n]+\n$/,
+    )
     expect(stderr.trimEnd()).toMatch(message)
     expect([code, stdout]).toEqual([2, ''])
   })
