@@ -118,6 +118,6 @@ function nodeFlags(script: string, { typescript, bootstrap }: Loaders): string[]
  * Node 20 a TypeScript module would not even load.
  */
 export function onMainThread(module: string): string {
-  const source = `import{isMainThread}from'node:worker_threads';if(isMainThread)await import('${module}')`
+  const source = `import{isMainThread}from'node:worker_threads';if(isMainThread)await import(${JSON.stringify(module)})`
   return `data:text/javascript,${encodeURIComponent(source)}`
 }
