@@ -14,15 +14,16 @@ export interface Verdict {
 /**
  * Chooses among the ranks that failed by themselves, before anything was stopped.
  *
- * First comes who died of something of its own, earliest first: when rank 2 is killed, the others lose their peer
- * within milliseconds, and may be gone before it. If nobody did, the cause is whoever left early with exit code 0.
+ * When rank 2 is killed, the others lose their peer within milliseconds, and may be gone before it. So first comes
+ * whoever was killed by a signal, which no other rank's failure brings about; then who died of something of its own,
+ * earliest first; and if nobody did, the cause is whoever left early with exit code 0.
  *
  * @param states all ranks, at that moment; at least one has failed.
  */
 export function findRootCause(states: readonly RankState[]): Verdict {
   const failed = states.filter(hasFailed).sort((a, b) => a.at - b.at)
   const primary = failed.filter((state) => !state.failure?.secondary)
-  const first = primary[0] ?? failed[0]!
+  const first = primary.find(({ signal }) => signal) ?? primary[0] ?? failed[0]!
   const left = states.filter((state) => state.code === 0)
   if (primary.length === 0 && left.length > 0) return blameLeavers(left, first)
 

@@ -37,6 +37,16 @@ describe('root cause', () => {
     })
   })
 
+  it('is the rank that was killed, whatever another one makes of its silence', () => {
+    const puzzled = state(0, { at: 4, failure: failure('cannot join rank 1', { oneLine: true, at: 4 }) })
+    expect(findRootCause([puzzled, state(1, { code: null, signal: 'SIGSEGV', at: 9 })])).toEqual({
+      exitCode: 139,
+      report:
+        'ddp-launch: also, rank 0 (pid 100) failed: cannot join rank 1\n' +
+        'ddp-launch: rank 1 (pid 101) was killed by SIGSEGV',
+    })
+  })
+
   it('is the earliest of those who failed by themselves; later ones are told before it', () => {
     const early = state(3, { at: 4, failure: failure('Error: early\n    at x.ts:1', { at: 4 }) })
     const late = state(1, { at: 6, failure: failure('Error: late\n    at y.ts:2', { at: 6 }) })
