@@ -18,10 +18,10 @@ export async function buildKernels() {
     const bytes = await compile(entry)
     const output = join(dirname(dirname(entry)), 'wasm.generated.ts')
     const base64 = Buffer.from(bytes).toString('base64')
-    writeFileSync(
-      join(root, output),
-      `// Made from assembly/ by scripts/build-kernels.mjs.\nexport const wasm: string =\n  '${base64}'\n`,
-    )
+    const source = `// Made from assembly/ by scripts/build-kernels.mjs.\nexport const wasm: string =\n  '${base64}'\n`
+    // Only when it changed: somebody may be reading it, such as a test running beside the one that builds.
+    if (readOptional(join(root, output)) === source) continue
+    writeFileSync(join(root, output), source)
     console.log(`${entry} -> ${output} (${bytes.length} bytes of WebAssembly)`)
   }
 }

@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { chmodSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { buildKernels } from './build-kernels.mjs'
 
@@ -9,6 +10,6 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const tsc = createRequire(import.meta.url).resolve('typescript/lib/tsc.js')
 
 await buildKernels()
-rmSync(`${root}/dist`, { recursive: true, force: true })
+rmSync(join(root, 'dist'), { recursive: true, force: true })
 execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root, stdio: 'inherit' })
-chmodSync(`${root}/dist/launcher/main.js`, 0o755)
+chmodSync(join(root, 'dist/launcher/main.js'), 0o755)
