@@ -44,6 +44,14 @@ function describe(data: unknown): string {
   return data === null || typeof data !== 'object' ? typeof data : (data.constructor?.name ?? 'an object')
 }
 
+/** @throws LockstepError when `x` has not the model's input shape; null in `expected` stands for any size. */
+export function checkShape(x: Input, expected: readonly (number | null)[]): void {
+  const { shape } = x.spec
+  if (shape.length === expected.length && expected.every((n, i) => n === null || n === shape[i])) return
+  const wanted = expected.map((n, i) => n ?? (i === 0 ? 'batch' : 'any'))
+  throw new LockstepError(`x has shape [${shape.join(', ')}]: the model's input is [${wanted.join(', ')}]`)
+}
+
 /** @throws LockstepError naming the first label outside 0 … classes - 1 and its place in the batch. */
 export function checkLabels(labels: Input, classes: number): void {
   if (labels.spec.dtype !== 'int32') return

@@ -11,7 +11,7 @@ import type { Communicator } from '../collectives/communicator.js'
 import { add } from '../collectives/kernels/kernels.js'
 import type { Batch, NdArray } from '../data/dataset.js'
 import { LockstepError } from '../errors.js'
-import { type BatchInput, checkLabels, type Input, readInput } from './batch.js'
+import { type BatchInput, checkLabels, checkShape, type Input, readInput } from './batch.js'
 import type { JsonObject } from './checkpoint/checkpoints.js'
 import { loadCheckpoint, saveCheckpoint } from './ddp-checkpoint.js'
 import { type Bucket, bucketsOf, sumOverRanks } from './gradient-exchange.js'
@@ -174,7 +174,7 @@ export class Ddp {
 
   /** The model's output for `x`, random layers switched off. This rank alone. */
   async predict(x: BatchInput): Promise<NdArray> {
-    const { data, shape } = await this.programs.predict(readInput('x', x))
+    const { data, shape } = await this.programs.predict(this.readFeatures(x))
     return { data: data.slice(), shape }
   }
 
@@ -227,7 +227,7 @@ export class Ddp {
   }
 
   private readBatch(x: BatchInput, y: BatchInput): [Input, Input] {
-    const [features, labels] = [readInput('x', x), readInput('y', y)]
+    const [features, labels] = [this.readFeatures(x), readInput('y', y)]
     const [samples, count] = [features.spec.shape[0]!, labels.spec.shape[0]!]
     if (samples !== count || samples === 0) {
       throw new LockstepError(
@@ -236,6 +236,12 @@ export class Ddp {
     }
     if (this.model.classes !== undefined) checkLabels(labels, this.model.classes)
     return [features, labels]
+  }
+
+  private readFeatures(x: BatchInput): Input {
+    const features = readInput('x', x)
+    if (this.model.inputShape !== undefined) checkShape(features, this.model.inputShape)
+    return features
   }
 
   /** Every rank sees the same sum, so every rank comes here at the same step. */

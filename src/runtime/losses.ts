@@ -3,8 +3,8 @@ import * as tf from '@tensorflow/tfjs-core'
 import { metrics } from '@tensorflow/tfjs-layers'
 import { LockstepError } from '../errors.js'
 
-/** The mean loss of a batch: `labels` and `predictions` have the batch as first dimension. Returns a scalar. */
-export type LossFunction = (labels: tf.Tensor, predictions: tf.Tensor) => tf.Scalar
+/** The mean loss of a batch: `labels` and `predictions` have the batch as first dimension. Must be a scalar. */
+export type LossFunction = (labels: tf.Tensor, predictions: tf.Tensor) => tf.Tensor
 
 /** Class numbers [batch] as one-hot rows [batch, classes]; anything else as it is. */
 function oneHot(labels: tf.Tensor, predictions: tf.Tensor): tf.Tensor {
@@ -22,7 +22,7 @@ const losses = {
   meanSquaredError: (y, p) => tf.losses.meanSquaredError(y, p),
   absoluteDifference: (y, p) => tf.losses.absoluteDifference(y, p),
   huberLoss: (y, p) => tf.losses.huberLoss(y, p),
-} satisfies Record<string, (y: tf.Tensor, p: tf.Tensor) => tf.Tensor>
+} satisfies Record<string, LossFunction>
 
 export type LossName = keyof typeof losses
 
@@ -44,5 +44,5 @@ export function lossOf(loss: LossName | LossFunction): Loss {
       `unknown loss ${JSON.stringify(loss)}: expected ${known}, or a function of (labels, predictions)`,
     )
   }
-  return { name: loss, compute: losses[loss] as LossFunction, classifies: classification.includes(loss) }
+  return { name: loss, compute: losses[loss], classifies: classification.includes(loss) }
 }

@@ -11,7 +11,7 @@ import type { Loss } from './losses.js'
 /** Functional TensorFlow.js code: the variables it trains and its loss, the mean over the batch. */
 export interface FunctionalModel {
   readonly params: readonly tf.Variable[] | Readonly<Record<string, tf.Variable>>
-  loss(batch: { readonly x: tf.Tensor; readonly y: tf.Tensor }): tf.Scalar
+  loss(batch: { readonly x: tf.Tensor; readonly y: tf.Tensor }): tf.Tensor
   /** Needed by `evaluate` (for an accuracy) and `predict`. */
   predict?(x: tf.Tensor): tf.Tensor
 }
@@ -27,9 +27,11 @@ export interface Model {
   readonly parameters: readonly Parameter[]
   /** For error messages and random layers. */
   readonly layers: readonly Layer[]
+  /** Of x, null where any size will do; undefined where the model does not say. */
+  readonly inputShape: readonly (number | null)[] | undefined
   /** Classes that labels may name; undefined when the loss takes no class numbers. */
   readonly classes: number | undefined
-  loss(x: tf.Tensor, y: tf.Tensor, training: boolean): tf.Scalar
+  loss(x: tf.Tensor, y: tf.Tensor, training: boolean): tf.Tensor
   predict: ((x: tf.Tensor) => tf.Tensor) | undefined
 }
 
@@ -71,6 +73,7 @@ function layersModel(model: LayersModel, loss: Loss | undefined): Model {
   return {
     parameters,
     layers: [model],
+    inputShape: model.inputs[0]!.shape,
     classes: loss.classifies ? model.outputs[0]!.shape.at(-1)! : undefined,
     loss: (x, y, training) => loss.compute(y, apply(x, training)),
     predict: (x) => apply(x, false),
@@ -87,5 +90,12 @@ function functionalModel({ params, loss, predict }: FunctionalModel): Model {
       'params of a functional model holds something that is no tf.variable: wrap it in tf.variable()',
     )
   }
-  return { parameters, layers: [], classes: undefined, loss: (x, y) => loss({ x, y }), predict }
+  return {
+    parameters,
+    layers: [],
+    inputShape: undefined,
+    classes: undefined,
+    loss: (x, y) => loss({ x, y }),
+    predict,
+  }
 }

@@ -61,6 +61,8 @@ export class World {
    * Makes `model` train in lockstep on all ranks, from rank 0's weights. All ranks must call it together.
    * @throws LockstepError when the model, the loss or the optimizer is none.
    */
+  ddp(model: FunctionalModel, options: DdpOptions): Promise<Ddp>
+  ddp(model: LayersModel, options: DdpOptions): Promise<Ddp>
   async ddp(model: LayersModel | FunctionalModel, options: DdpOptions): Promise<Ddp> {
     const trainer = new Ddp(this.collectives, model, options, this.threads)
     await trainer.broadcastParameters()
