@@ -55,16 +55,17 @@ function blameLeavers(left: readonly RankState[], witness: RankState): Verdict {
   }
 }
 
+/** The same words, or those that one rank has found and others repeat with more behind them ("told by rank 2"). */
 function isSameCause(a: RankState, b: RankState): boolean {
-  return a === b || (a.failure !== undefined && a.failure.text === b.failure?.text)
+  if (a === b || !a.failure || !b.failure) return a === b
+  return a.failure.text.startsWith(b.failure.text) || b.failure.text.startsWith(a.failure.text)
 }
 
 function cause(first: RankState, alike: readonly RankState[]): string {
   const who = `ddp-launch: ${name(alike)}`
-  const { failure } = first
-  if (failure?.oneLine) return `${who} failed with exit code ${exitCode(first)}: ${failure.text}`
-  if (failure) return `${who} failed with exit code ${exitCode(first)}:\n${failure.text}`
-  return `${who} ${ending(first)}`
+  if (!first.failure) return `${who} ${ending(first)}`
+  const texts = alike.map((state) => state.failure!.text).sort((a, b) => a.length - b.length)
+  return `${who} failed with exit code ${exitCode(first)}:${first.failure.oneLine ? ' ' : '\n'}${texts[0]}`
 }
 
 function ending({ code, signal }: RankState): string {

@@ -66,6 +66,15 @@ describe('root cause', () => {
     })
   })
 
+  it('is told once when one has found it and told the others', () => {
+    const said = (rank: number, text: string) =>
+      state(rank, { code: 2, at: rank, failure: failure(text, { oneLine: true, exitCode: 2, at: rank }) })
+    const ranks = [said(0, 'rank 1 called barrier() (told by rank 2)'), said(1, 'rank 1 called barrier()')]
+    expect(findRootCause(ranks).report).toBe(
+      'ddp-launch: ranks 0 and 1 failed with exit code 2: rank 1 called barrier()',
+    )
+  })
+
   it('is who left early with exit code 0, if the others only lost a peer', () => {
     expect(findRootCause([state(0, lost(5)), state(1, lost(4)), state(2, { code: 0 })])).toEqual({
       exitCode: 1,
