@@ -6,6 +6,7 @@ import { allocate, bytesOf, bytesPerElement } from './call.js'
 import type { Communicator, Numbers } from './communicator.js'
 import { Engine } from './engine.js'
 import { CheckedCommunicator, type Runner, type Task } from './runner.js'
+import { singleRank } from './single.js'
 import type { Transport } from './transport.js'
 
 export interface InThreadOptions {
@@ -14,6 +15,7 @@ export interface InThreadOptions {
 }
 
 export function inThread(transport: Transport, { timeoutMs = 60_000 }: InThreadOptions = {}): Communicator {
+  if (transport.size === 1) return singleRank()
   return new CheckedCommunicator(new InThreadRunner(transport, timeoutMs))
 }
 

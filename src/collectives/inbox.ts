@@ -15,8 +15,11 @@ export interface InboxOwner {
   control(frame: Frame, payload: Uint8Array): void
 }
 
+/** Who waits for the payloads of the next data frames: where each goes, and what to do once it is there. */
 interface Waiter {
-  readonly into: Uint8Array
+  readonly targets: readonly Uint8Array[]
+  at: number
+  readonly arrived: (index: number) => void
   readonly resolve: () => void
   readonly reject: (error: Error) => void
 }
@@ -65,13 +68,17 @@ export class Inbox {
     }
   }
 
-  /** Settles once the next data frame's payload, of exactly `into.length` bytes, is in `into`. */
-  receive(into: Uint8Array): Promise<void> {
+  /**
+   * Takes one data frame for each of `targets`, exactly as long as it, and calls `arrived` with its index as soon as its
+   * payload is there. Settles after the last. One promise for all: blocks follow each other in the same delivery.
+   */
+  receive(targets: readonly Uint8Array[], arrived: (index: number) => void): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#waiter = { into, resolve, reject }
-      const early = this.#early.shift()
-      if (early) this.#takeEarly(early, into)
-      else if (this.#frame?.kind === 'data') this.#takeOver(this.#frame, into)
+      this.#waiter = { targets, at: 0, arrived, resolve, reject }
+      for (let early = this.#early.shift(); early; early = this.#waiter && this.#early.shift()) {
+        this.#takeEarly(early, this.#waiter)
+      }
+      if (this.#waiter && this.#frame?.kind === 'data') this.#takeOver(this.#frame, this.#waiter)
     })
   }
 
@@ -84,16 +91,18 @@ export class Inbox {
     this.#spare = []
   }
 
-  #takeEarly({ frame, payload }: EarlyFrame, into: Uint8Array): void {
+  #takeEarly({ frame, payload }: EarlyFrame, waiter: Waiter): void {
     this.#earlyBytes -= HEADER_BYTES + frame.length
+    const into = waiter.targets[waiter.at]!
     if (!this.#fits(frame, into)) return
     into.set(payload)
     this.#release(payload)
-    this.#hand()
+    this.#hand(waiter)
   }
 
   /** The frame has begun to arrive: its first bytes move over, the rest will come directly. */
-  #takeOver(frame: Frame, into: Uint8Array): void {
+  #takeOver(frame: Frame, waiter: Waiter): void {
+    const into = waiter.targets[waiter.at]!
     if (!this.#fits(frame, into)) return
     into.set(this.#target.subarray(0, this.#filled))
     this.#release(this.#target)
@@ -119,8 +128,9 @@ export class Inbox {
     this.#filled = 0
     if (frame.kind === 'data') {
       if (!this.#owner.announced(frame)) return
-      if (this.#waiter && !this.#fits(frame, this.#waiter.into)) return
-      this.#target = this.#waiter?.into ?? this.#block(frame.length)
+      const into = this.#waiter?.targets[this.#waiter.at]
+      if (into && !this.#fits(frame, into)) return
+      this.#target = into ?? this.#block(frame.length)
     } else {
       this.#target = new Uint8Array(frame.length)
     }
@@ -142,17 +152,19 @@ export class Inbox {
     if (frame.kind !== 'data') {
       this.#owner.control(frame, this.#target)
     } else if (this.#waiter) {
-      this.#hand()
+      this.#hand(this.#waiter)
     } else {
       this.#early.push({ frame, payload: this.#target })
       this.#earlyBytes += HEADER_BYTES + frame.length
     }
   }
 
-  #hand(): void {
-    const { resolve } = this.#waiter!
-    this.#waiter = undefined
-    resolve()
+  #hand(waiter: Waiter): void {
+    const index = waiter.at++
+    const last = waiter.at === waiter.targets.length
+    if (last) this.#waiter = undefined
+    waiter.arrived(index)
+    if (last) waiter.resolve()
   }
 
   /** Memory for a payload that comes early; blocks are used again. */

@@ -7,6 +7,7 @@
  * algorithm makes each rank hear from its predecessor in the ring (or more), and no rank can finish before all have
  * taken part: so a disagreement meets at least one rank, and that one tells all others in an abort frame.
  */
+import { LockstepError } from '../errors.js'
 import { type Call, describeCall, sameCall } from './call.js'
 import { CollectiveError, PeerFailedError } from './failures.js'
 import type { Flight, FlightRecorder } from './flight-recorder.js'
@@ -32,6 +33,7 @@ export class Links implements TransportEvents {
   #current: Flight | undefined
   #flushing: ((error: Error) => void) | undefined
   #statuses: Map<number, Frame> | undefined
+  #lastHeader: { sequence: number; length: number; bytes: Uint8Array } | undefined
 
   constructor(transport: Transport, recorder: FlightRecorder) {
     this.#transport = transport
@@ -76,24 +78,28 @@ export class Links implements TransportEvents {
       this.fail(this.#closedWorld(peer))
       return
     }
-    const { sequence, call } = this.#current!
     this.bytesSent += payload.length
     this.messagesSent++
-    this.#transport.write(
-      peer,
-      encodeHeader({ kind: 'data', sequence, call, length: payload.length }),
-      payload,
-    )
+    this.#transport.write(peer, this.#header(payload.length), payload)
   }
 
   /** Settles once the next block of `peer`, exactly as long as `into`, is in `into`. */
   receive(peer: number, into: Uint8Array): Promise<void> {
+    return this.receiveEach(peer, [into], () => {})
+  }
+
+  /**
+   * Takes the next blocks of `peer` into `targets`, each exactly as long as it, and calls `arrived` with its index
+   * as soon as a block is there, before the next one is written. Settles after the last.
+   */
+  receiveEach(peer: number, targets: readonly Uint8Array[], arrived: (index: number) => void): Promise<void> {
     const inbox = this.#inboxes[peer]!
     const next = inbox.next
     if (next) this.#agrees(peer, next)
     else if (this.#gone.has(peer)) this.fail(this.#closedWorld(peer))
     if (this.failure) return Promise.reject(this.failure)
-    const received = inbox.receive(into)
+    const received = inbox.receive(targets, arrived)
+    if (this.#gone.has(peer)) this.#peerLeft(peer)
     if (inbox.hasRoom) this.#transport.resume(peer)
     return received
   }
@@ -142,7 +148,8 @@ export class Links implements TransportEvents {
     try {
       inbox.accept(bytes)
     } catch (cause) {
-      const reason = `rank ${peer} sent a malformed frame to rank ${this.rank}: ${(cause as Error).message}`
+      if (!(cause instanceof LockstepError)) throw cause
+      const reason = `rank ${peer} sent a malformed frame to rank ${this.rank}: ${cause.message}`
       this.fail(new CollectiveError(`${reason}; its link is closed`, { cause }))
       this.#transport.disconnect(peer)
     }
@@ -157,6 +164,15 @@ export class Links implements TransportEvents {
     if (this.failure || this.#gone.has(peer)) return
     const message = `rank ${peer} failed: ${reason} while rank ${this.rank} was ${this.#whereabouts()}`
     this.fail(new PeerFailedError(peer, message))
+  }
+
+  /** The header of a data frame of the current operation; most frames of one are alike. */
+  #header(length: number): Uint8Array {
+    const { sequence, call } = this.#current!
+    if (this.#lastHeader?.sequence !== sequence || this.#lastHeader.length !== length) {
+      this.#lastHeader = { sequence, length, bytes: encodeHeader({ kind: 'data', sequence, call, length }) }
+    }
+    return this.#lastHeader.bytes
   }
 
   #owner(peer: number) {

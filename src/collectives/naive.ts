@@ -15,9 +15,10 @@ const FOLD: Readonly<Record<ReduceOp, (a: number, b: number) => number>> = {
 
 /** The reduction of one equally long array per rank, in rank order, in float64. */
 export function naiveReduce(inputs: readonly Numbers[], op: ReduceOp): Float64Array {
-  const result = Float64Array.from(inputs[0]!)
+  const result = new Float64Array(inputs[0]!)
+  const fold = FOLD[op]
   for (const input of inputs.slice(1)) {
-    for (let i = 0; i < result.length; i++) result[i] = FOLD[op](result[i]!, input[i]!)
+    for (let i = 0; i < result.length; i++) result[i] = fold(result[i]!, input[i]!)
   }
   return op === 'mean' ? result.map((value) => value / inputs.length) : result
 }
@@ -47,6 +48,6 @@ export function naiveBroadcast(inputs: readonly Numbers[], root: number): Number
 
 function like(model: Numbers, values: ArrayLike<number>): Numbers {
   const result = allocate(dtypeOf(model)!, values.length)
-  for (let i = 0; i < values.length; i++) result[i] = values[i]!
+  result.set(values)
   return result
 }

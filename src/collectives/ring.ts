@@ -37,19 +37,22 @@ export async function ringPass(links: Links, data: Numbers, pass: RingPass): Pro
     blocksOf(chunkOf(data.length, size, modulo(chunk, size)), perBlock).map(({ start, end }) =>
       data.subarray(start, end),
     )
+  const incoming = Array.from({ length: pass.steps }, (_, step) =>
+    blocks(pass.first - 1 - step).map((block) => {
+      const scratch = step < pass.reduced ? viewOf(dtype, links.scratch, block.length) : undefined
+      return { step, block, scratch }
+    }),
+  ).flat()
 
   for (const block of blocks(pass.first)) links.send(next, bytesOf(block))
-  for (let step = 0; step < pass.steps; step++) {
-    for (const block of blocks(pass.first - 1 - step)) {
-      if (step < pass.reduced) {
-        const received = viewOf(dtype, links.scratch, block.length)
-        await links.receive(previous, bytesOf(received))
-        pass.combine!(block, received)
-        if (step === pass.reduced - 1) pass.finish?.(block)
-      } else {
-        await links.receive(previous, bytesOf(block))
-      }
+  await links.receiveEach(
+    previous,
+    incoming.map(({ block, scratch }) => bytesOf(scratch ?? block)),
+    (index) => {
+      const { step, block, scratch } = incoming[index]!
+      if (scratch) pass.combine!(block, scratch)
+      if (step === pass.reduced - 1) pass.finish?.(block)
       if (step < pass.steps - 1) links.send(next, bytesOf(block))
-    }
-  }
+    },
+  )
 }

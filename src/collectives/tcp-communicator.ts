@@ -8,6 +8,7 @@ import { bytesOf, bytesPerElement } from './call.js'
 import type { Communicator } from './communicator.js'
 import { fromRecord } from './failures.js'
 import { CheckedCommunicator, type Runner, type Task } from './runner.js'
+import { singleRank } from './single.js'
 import { StagingPool } from './staging-pool.js'
 import { startWorker } from './start-worker.js'
 import type { FromWorker, ToWorker, WorkerOptions } from './tcp-messages.js'
@@ -38,6 +39,7 @@ export interface TcpOptions {
  */
 export async function connectTcp(options: TcpOptions): Promise<Communicator> {
   const { rank, size, token, exchange, host = '127.0.0.1', timeoutMs = 60_000 } = options
+  if (size === 1) return singleRank()
   const data: WorkerOptions = { rank, size, token, host, timeoutMs }
   const runner = new WorkerRunner(data)
   try {

@@ -1,0 +1,158 @@
+/**
+ * One suite for every transport: each collective × world sizes × awkward element counts × dtypes × reductions,
+ * against the naive oracle, bit-identical on all ranks and in a second run.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { allocate, bytesOf, DTYPES, type Dtype } from '../../src/collectives/call.js'
+import {
+  type Communicator,
+  type Numbers,
+  REDUCE_OPS,
+  type ReduceOp,
+} from '../../src/collectives/communicator.js'
+import {
+  naiveAllGather,
+  naiveAllReduce,
+  naiveBroadcast,
+  naiveReduceScatter,
+} from '../../src/collectives/naive.js'
+import { closeAll, GROUPS } from './groups.js'
+
+const COUNTS = [0, 1, 2, 17, 1000, 65_537]
+const REDUCTIONS: readonly [Dtype, ReduceOp][] = DTYPES.flatMap((dtype) =>
+  REDUCE_OPS.filter((op) => op !== 'mean' || dtype.startsWith('float')).map(
+    (op) => [dtype, op] as [Dtype, ReduceOp],
+  ),
+)
+/** Largest difference from the float64 oracle, for values up to 2 on up to 4 ranks. */
+const TOLERANCE: Readonly<Record<Dtype, number>> = { float32: 4e-6, float64: 1e-14, int32: 0, uint8: 0 }
+
+describe.each(GROUPS)('$name', ({ connect }) => {
+  describe.each([1, 2, 3, 4])('%i ranks', (size) => {
+    let group: Communicator[]
+    beforeAll(async () => {
+      group = await connect(size)
+    })
+    afterAll(() => closeAll(group))
+
+    test.each(COUNTS)('all-reduce of %i elements', async (count) => {
+      for (const [dtype, op] of REDUCTIONS) {
+        const inputs = group.map((_, rank) => numbers(dtype, count, rank))
+        const run = async () => {
+          const data = inputs.map((input) => input.slice())
+          await Promise.all(group.map((rank, i) => rank.allReduce(data[i]!, op)))
+          return data
+        }
+        const [first, second] = [await run(), await run()]
+        expectClose(first, naiveAllReduce(inputs, op), dtype)
+        for (const other of [...first, ...second]) expectSameBits(other, first[0]!)
+      }
+    })
+
+    test.each(COUNTS)('reduce-scatter of %i elements a rank', async (count) => {
+      for (const [dtype, op] of REDUCTIONS) {
+        const inputs = group.map((_, rank) => numbers(dtype, count * size, rank))
+        const before = inputs.map((input) => input.slice())
+        const run = () => Promise.all(group.map((rank, i) => rank.reduceScatter(inputs[i]!, op)))
+        const [first, second] = [await run(), await run()]
+        expectClose(first, naiveReduceScatter(inputs, op), dtype)
+        first.forEach((slice, rank) => {
+          expectSameBits(slice, second[rank]!)
+          expectSameBits(inputs[rank]!, before[rank]!) // the caller's array is only read
+        })
+      }
+    })
+
+    test.each(COUNTS)('all-gather of %i elements a rank', async (count) => {
+      for (const dtype of DTYPES) {
+        const parts = group.map((_, rank) => numbers(dtype, count, rank))
+        const results = await Promise.all(group.map((rank, i) => rank.allGather(parts[i]!)))
+        const expected = naiveAllGather(parts)
+        results.forEach((result, rank) => {
+          expectSameBits(result, expected[rank]!)
+        })
+      }
+    })
+
+    test.each(COUNTS)('broadcast of %i elements, from every root', async (count) => {
+      for (const dtype of DTYPES) {
+        for (let root = 0; root < size; root++) {
+          const data = group.map((_, rank) => numbers(dtype, count, rank))
+          const expected = naiveBroadcast(data.map((input) => input.slice()) as Numbers[], root)
+          await Promise.all(group.map((rank, i) => rank.broadcast(data[i]!, root)))
+          data.forEach((result, rank) => {
+            expectSameBits(result, expected[rank]!)
+          })
+        }
+      }
+    })
+
+    test('all-reduce of a view into a WebAssembly.Memory, of many blocks a chunk', async () => {
+      const count = 300_001
+      const data = group.map((_, rank) => {
+        const { buffer } = new WebAssembly.Memory({ initial: 20, maximum: 20 })
+        const view = new Float32Array(buffer, 64, count)
+        view.set(numbers('float32', count, rank))
+        return view
+      })
+      const expected = naiveAllReduce(data, 'mean')
+      await Promise.all(group.map((rank, i) => rank.allReduce(data[i]!, 'mean')))
+      expectClose(data, expected, 'float32')
+      for (const other of data) expectSameBits(other, data[0]!)
+    })
+
+    test('several operations in flight at once do not mix', async () => {
+      const all = group.map(async (rank) => {
+        const sums = [5, 70_000, 0, 1234].map((count) => new Float32Array(count).fill(rank.rank + 1))
+        const root = Int32Array.of(rank.rank)
+        const [gathered] = await Promise.all([
+          rank.allGather(Uint8Array.of(rank.rank, 9)),
+          ...sums.map((data) => rank.allReduce(data)),
+          rank.barrier(),
+          rank.broadcast(root, size - 1),
+        ])
+        return { sums, root, gathered }
+      })
+      const total = (size * (size + 1)) / 2
+      for (const { sums, root, gathered } of await Promise.all(all)) {
+        for (const data of sums) expect(data.every((value) => value === total)).toBe(true)
+        expect([...root]).toEqual([size - 1])
+        expect([...gathered]).toEqual(group.flatMap((_, rank) => [rank, 9]))
+      }
+    })
+
+    test('no rank leaves a barrier before the last has come', async () => {
+      const left: number[] = []
+      const early = group.slice(1).map((rank) => rank.barrier().then(() => left.push(rank.rank)))
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      expect(left).toEqual([])
+      await group[0]!.barrier()
+      await Promise.all(early)
+    })
+  })
+})
+
+/** Pseudo-random numbers, other ones on every rank: integers where the dtype has nothing else. */
+function numbers(dtype: Dtype, count: number, rank: number): Numbers {
+  const data = allocate(dtype, count)
+  let state = 12_345 + rank * 7919 + count
+  for (let i = 0; i < count; i++) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    data[i] = dtype.startsWith('float') ? (state / 2 ** 32 - 0.5) * 4 : (state >>> 20) - 2048 // four of them multiply to less than 2^53, where the oracle is exact
+  }
+  return data
+}
+
+function expectClose(results: readonly Numbers[], expected: readonly Numbers[], dtype: Dtype): void {
+  results.forEach((result, rank) => {
+    expect(result.length).toBe(expected[rank]!.length)
+    let worst = 0
+    for (let i = 0; i < result.length; i++)
+      worst = Math.max(worst, Math.abs(result[i]! - expected[rank]![i]!))
+    expect(worst).toBeLessThanOrEqual(TOLERANCE[dtype])
+  })
+}
+
+function expectSameBits(a: Numbers, b: Numbers): void {
+  expect(Buffer.compare(bytesOf(a), bytesOf(b))).toBe(0)
+}

@@ -1,0 +1,64 @@
+/**
+ * Ways to make a group of connected ranks in this process: the rows of the conformance suite. A new transport adds one.
+ */
+import type { Communicator } from '../../src/collectives/communicator.js'
+import { inThread } from '../../src/collectives/in-thread-communicator.js'
+import { type AddressExchange, connectTcp } from '../../src/collectives/tcp-communicator.js'
+import { memoryTransports } from '../../src/collectives/transports/memory.js'
+
+export interface GroupKind {
+  readonly name: string
+  connect(size: number, timeoutMs?: number): Promise<Communicator[]>
+}
+
+export const TOKEN = 'c0ffee'
+
+export const GROUPS: readonly GroupKind[] = [
+  {
+    name: 'memory',
+    connect: async (size, timeoutMs = 10_000) =>
+      memoryTransports(size).map((transport) => inThread(transport, { timeoutMs })),
+  },
+  {
+    name: 'tcp',
+    connect: (size, timeoutMs = 10_000) => {
+      const exchange = mapExchange()
+      const ranks = Array.from({ length: size }, (_, rank) => rank)
+      return Promise.all(ranks.map((rank) => connectTcp({ rank, size, token: TOKEN, exchange, timeoutMs })))
+    },
+  },
+]
+
+/** A key-value store in this process' memory. */
+export function mapExchange(): AddressExchange {
+  const values = new Map<string, string>()
+  const waiting = new Map<string, ((value: string) => void)[]>()
+  return {
+    set(key, value) {
+      values.set(key, value)
+      for (const resolve of waiting.get(key) ?? []) resolve(value)
+      waiting.delete(key)
+    },
+    get(key, timeoutMs) {
+      const value = values.get(key)
+      if (value !== undefined) return Promise.resolve(value)
+      return new Promise((resolve, reject) => {
+        waiting.set(key, [...(waiting.get(key) ?? []), resolve])
+        setTimeout(() => reject(new Error(`${key} was not set within ${timeoutMs} ms`)), timeoutMs).unref()
+      })
+    },
+  }
+}
+
+/** Runs one call per rank and returns every rank's error; a rank that had none is a failure of the test. */
+export async function errorsOf(calls: readonly Promise<unknown>[]): Promise<(Error & { rank?: number })[]> {
+  const outcomes = await Promise.allSettled(calls)
+  return outcomes.map((outcome, rank) => {
+    if (outcome.status === 'fulfilled') throw new Error(`rank ${rank} had no error`)
+    return outcome.reason
+  })
+}
+
+export function closeAll(group: readonly Communicator[]): Promise<unknown> {
+  return Promise.all(group.map((communicator) => communicator.close()))
+}
