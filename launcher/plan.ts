@@ -80,6 +80,8 @@ export function rankEnvironment(
       timeoutMs: plan.timeoutMs,
     }),
     OMP_NUM_THREADS: env.OMP_NUM_THREADS || String(plan.threads),
+    // tsx would leave its cache of translated files in /tmp.
+    TSX_DISABLE_CACHE: env.TSX_DISABLE_CACHE ?? '1',
     ...(gpu === undefined ? {} : { CUDA_VISIBLE_DEVICES: gpu }),
     [LIVE_VARIABLE]: meeting.live ? '1' : '0',
     [REPORT_FD_VARIABLE]: String(REPORT_FD),

@@ -118,11 +118,11 @@ function terminal(stream: NodeJS.WriteStream): Display {
   }
 }
 
-/** Through a launcher: text after `\r` and without `\n` is the live line, replaced by what follows the next `\r`. */
+/** Through a launcher: text between two `\r` is the live line, replaced by what comes next (LIVE_VARIABLE says how). */
 function relayed(stream: NodeJS.WriteStream): Display {
   return {
     live: true,
-    show: (line) => void stream.write(`\r${line}`),
+    show: (line) => void stream.write(`\r${line}\r`),
     keep: (line) => void stream.write(`\r${line}\n`),
   }
 }

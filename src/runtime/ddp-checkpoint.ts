@@ -48,9 +48,9 @@ export async function loadCheckpoint(
     const checkpoint = await readLatestCheckpoint(directory)
     if (checkpoint === undefined) return null
     const { path, state, model, optimizer: slots } = checkpoint
-    requireSameTensors('the model', parameters.modelTensors(), model, path)
+    requireSameTensors('model', parameters.modelTensors(), model, path)
     requireSameOptimizer(optimizer, state, path)
-    requireSameTensors(`optimizer ${optimizer.name}`, parameters.optimizerTensors(), slots, path)
+    requireSameTensors(`optimizer (${optimizer.name})`, parameters.optimizerTensors(), slots, path)
     copyInto(parameters.modelTensors(), model)
     copyInto(parameters.optimizerTensors(), slots)
     return state

@@ -65,8 +65,9 @@ function layersModel(model: LayersModel, loss: Loss | undefined): Model {
   }
   const apply = (x: tf.Tensor, training: boolean) => model.apply(x, { training }) as tf.Tensor
   const trainable = new Set(model.trainableWeights.map(({ name }) => name))
-  const parameters = model.weights.map((weight) => ({
-    name: weight.name,
+  const names = stableNames(model.weights.map(({ originalName }) => originalName))
+  const parameters = model.weights.map((weight, i) => ({
+    name: names[i]!,
     variable: weight.read() as tf.Variable,
     trainable: trainable.has(weight.name),
   }))
@@ -78,6 +79,19 @@ function layersModel(model: LayersModel, loss: Loss | undefined): Model {
     loss: (x, y, training) => loss.compute(y, apply(x, training)),
     predict: (x) => apply(x, false),
   }
+}
+
+/**
+ * `layer/weight`, numbered only where one model has two of a name. TensorFlow.js' own unique names also count the
+ * models made earlier in the process, so a checkpoint would depend on them.
+ */
+function stableNames(names: readonly string[]): string[] {
+  const seen = new Map<string, number>()
+  return names.map((name) => {
+    const count = (seen.get(name) ?? 0) + 1
+    seen.set(name, count)
+    return count === 1 ? name : `${name}_${count}`
+  })
 }
 
 function functionalModel({ params, loss, predict }: FunctionalModel): Model {

@@ -134,7 +134,7 @@ describe('Progress', () => {
     run(50)
     progress.print('epoch 2: test accuracy 97.1 %')
     progress.done()
-    for (const text of written.slice(0, -2)) expect(text).toMatch(/^\repoch [^\r\n]+$/)
+    for (const text of written.slice(0, -2)) expect(text).toMatch(/^\repoch [^\r\n]+\r$/)
     expect(written.at(-2)).toBe('\repoch 2: test accuracy 97.1 %\n')
     expect(written.at(-1)).toMatch(/^\repoch 2\/2 .* in 0:05\n$/)
   })
