@@ -1,5 +1,5 @@
 // Builds dist/: the WebAssembly kernels first (TypeScript imports what they generate), then TypeScript.
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { chmodSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
@@ -11,5 +11,9 @@ const tsc = createRequire(import.meta.url).resolve('typescript/lib/tsc.js')
 
 await buildKernels()
 rmSync(join(root, 'dist'), { recursive: true, force: true })
-execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root, stdio: 'inherit' })
+const { status } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], {
+  cwd: root,
+  stdio: 'inherit',
+})
+if (status !== 0) process.exit(status ?? 1)
 chmodSync(join(root, 'dist/launcher/main.js'), 0o755)
