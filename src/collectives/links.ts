@@ -3,9 +3,9 @@
  * call. Also how the group ends: by a goodbye, a dead peer, a disagreement or a silence. It runs no algorithm.
  *
  * Detection. Every data frame carries its sender's fingerprint. A frame of an operation that this rank is in or
- * has ended is compared when its header arrives, an early one when this rank begins that operation. Every
- * algorithm makes each rank hear from its predecessor in the ring (or more), and no rank can finish before all have
- * taken part: so a disagreement meets at least one rank, and that one tells all others in an abort frame.
+ * has ended is compared when its header arrives, an early one when this rank begins that operation. In every
+ * algorithm each rank sends to its successor in the ring before it waits for anything: so a disagreement meets at
+ * least one rank, and that one tells all others in an abort frame.
  */
 import { LockstepError } from '../errors.js'
 import { type Call, describeCall, sameCall } from './call.js'
@@ -61,7 +61,7 @@ export class Links implements TransportEvents {
     this.lastProgress = performance.now()
     for (const peer of this.#others()) {
       const early = this.#inboxes[peer]!.next
-      if (early) this.#agrees(peer, early)
+      if (early && early.sequence <= this.#current.sequence) this.#agrees(peer, early)
     }
     if (this.failure) throw this.failure
     return this.#current

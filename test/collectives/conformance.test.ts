@@ -49,19 +49,23 @@ describe.each(GROUPS)('$name', ({ connect }) => {
       }
     })
 
-    test.each(COUNTS)('reduce-scatter of %i elements a rank', async (count) => {
-      for (const [dtype, op] of REDUCTIONS) {
-        const inputs = group.map((_, rank) => numbers(dtype, count * size, rank))
-        const before = inputs.map((input) => input.slice())
-        const run = () => Promise.all(group.map((rank, i) => rank.reduceScatter(inputs[i]!, op)))
-        const [first, second] = [await run(), await run()]
-        expectClose(first, naiveReduceScatter(inputs, op), dtype)
-        first.forEach((slice, rank) => {
-          expectSameBits(slice, second[rank]!)
-          expectSameBits(inputs[rank]!, before[rank]!) // the caller's array is only read
-        })
-      }
-    })
+    test.each(COUNTS)(
+      'reduce-scatter of %i elements, rounded up to a multiple of the ranks',
+      async (count) => {
+        const whole = Math.ceil(count / size) * size
+        for (const [dtype, op] of REDUCTIONS) {
+          const inputs = group.map((_, rank) => numbers(dtype, whole, rank))
+          const before = inputs.map((input) => input.slice())
+          const run = () => Promise.all(group.map((rank, i) => rank.reduceScatter(inputs[i]!, op)))
+          const [first, second] = [await run(), await run()]
+          expectClose(first, naiveReduceScatter(inputs, op), dtype)
+          first.forEach((slice, rank) => {
+            expectSameBits(slice, second[rank]!)
+            expectSameBits(inputs[rank]!, before[rank]!) // the caller's array is only read
+          })
+        }
+      },
+    )
 
     test.each(COUNTS)('all-gather of %i elements a rank', async (count) => {
       for (const dtype of DTYPES) {

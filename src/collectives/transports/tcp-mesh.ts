@@ -70,7 +70,7 @@ export class TcpMesh {
     try {
       await this.#all(peers, addresses)
     } catch (error) {
-      this.#abandon()
+      this.close()
       throw error
     }
     this.#server.close()
@@ -155,7 +155,8 @@ export class TcpMesh {
     this.#changed()
   }
 
-  #abandon(): void {
+  /** Gives everything up: the port and whatever has been connected. */
+  close(): void {
     this.#server.close()
     for (const socket of [...this.#strangers, ...this.#sending.values()]) socket.destroy()
     for (const { socket } of this.#receiving.values()) socket.destroy()

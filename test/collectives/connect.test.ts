@@ -1,0 +1,118 @@
+/**
+ * Who gets in: ranks of this job, and nobody else, whatever they send or do not send.
+ */
+import { connect, type Socket } from 'node:net'
+import { expect, test } from 'vitest'
+import { type AddressExchange, connectTcp } from '../../src/collectives/tcp-communicator.js'
+import { TcpMesh } from '../../src/collectives/transports/tcp-mesh.js'
+import { initiateHandshake } from '../../src/collectives/wire/handshake.js'
+import { encodeHello } from '../../src/collectives/wire/hello.js'
+import { closeAll, errorsOf, mapExchange, TOKEN } from './groups.js'
+
+/** Gives each stranger a connection to rank 0, and lets rank 1 look for it only once they have spoken. */
+function besieged(strangers: readonly ((socket: Socket) => void)[], sockets: Socket[]): AddressExchange {
+  const inner = mapExchange()
+  return {
+    async set(key, value) {
+      if (key === 'addr/0') {
+        const { host, port } = JSON.parse(value)
+        for (const speak of strangers) {
+          const socket = connect({ host, port })
+          sockets.push(socket)
+          socket.on('error', () => {})
+          await new Promise((resolve) => socket.once('connect', resolve))
+          speak(socket)
+        }
+        await new Promise((resolve) => setTimeout(resolve, 100))
+      }
+      await inner.set(key, value)
+    },
+    get: (key, timeoutMs) => inner.get(key, timeoutMs),
+  }
+}
+
+test('strangers are closed, and do not disturb the job', async () => {
+  const sockets: Socket[] = []
+  const exchange = besieged(
+    [
+      () => {}, // a port scanner
+      (socket) => socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'),
+      (socket) => socket.write(Buffer.alloc(100_000, 0xff)),
+      (socket) => void initiateHandshake(socket, 'another token').catch(() => {}),
+      (socket) => {
+        void initiateHandshake(socket, TOKEN).then(() => socket.write(encodeHello({ rank: 7, size: 2 })))
+      },
+    ],
+    sockets,
+  )
+  const ended = () =>
+    Promise.all(sockets.map((s) => s.destroyed || new Promise((resolve) => s.once('close', resolve))))
+  const group = await Promise.all([0, 1].map((rank) => connectTcp({ rank, size: 2, token: TOKEN, exchange })))
+  for (const socket of sockets) socket.resume()
+  await ended()
+  const data = group.map(() => Float32Array.of(1))
+  await Promise.all(group.map((rank, i) => rank.allReduce(data[i]!)))
+  expect(data[1]![0]).toBe(2)
+  await closeAll(group)
+})
+
+test('a rank with another token is refused, and the refusal names both', async () => {
+  const exchange = mapExchange()
+  const [, error] = await errorsOf([
+    connectTcp({ rank: 0, size: 2, token: TOKEN, exchange, timeoutMs: 1500 }),
+    connectTcp({ rank: 1, size: 2, token: 'other', exchange, timeoutMs: 1500 }),
+  ])
+  expect(error!.message).toMatch(/^rank 1 cannot join rank 0 at 127\.0\.0\.1:\d+: /)
+})
+
+test('a rank of a world of another size is told both', async () => {
+  const meshes = await Promise.all(
+    [2, 3].map((size, rank) =>
+      TcpMesh.listen({ rank, size, token: TOKEN, host: '127.0.0.1', timeoutMs: 500 }),
+    ),
+  )
+  const addresses = meshes.map(({ port }) => ({ host: '127.0.0.1', port }))
+  const [first] = await errorsOf(meshes.map((mesh) => mesh.connect(addresses)))
+  expect(first!.message).toMatch(/rank 0 cannot join rank 1 .*: calls itself rank 1 of 3 in a world of 2/)
+})
+
+test('ranks that do not come are named', async () => {
+  const exchange = mapExchange()
+  await expect(connectTcp({ rank: 1, size: 2, token: TOKEN, exchange, timeoutMs: 200 })).rejects.toThrow(
+    /rank 1 waits for rank 0, which has not said its address/,
+  )
+  const options = { size: 3, token: TOKEN, host: '127.0.0.1', timeoutMs: 300 }
+  const [zero, one] = await Promise.all([0, 1].map((rank) => TcpMesh.listen({ rank, ...options })))
+  // Rank 2 listens and never dials.
+  const two = await TcpMesh.listen({ rank: 2, ...options })
+  const addresses = [zero!, one!, two].map(({ port }) => ({ host: '127.0.0.1', port }))
+  const errors = await errorsOf([zero!.connect(addresses), one!.connect(addresses)])
+  for (const error of errors)
+    expect(error.message).toMatch(/rank \d has no connection with rank 2 after 0.3 s/)
+  two.close()
+})
+
+test('an address where nobody listens is a rank that failed', async () => {
+  const options = { size: 2, token: TOKEN, host: '127.0.0.1', timeoutMs: 2000 }
+  const gone = await TcpMesh.listen({ rank: 1, ...options })
+  const { port } = gone
+  gone.close()
+  const mesh = await TcpMesh.listen({ rank: 0, ...options })
+  const [error] = await errorsOf([
+    mesh.connect([
+      { host: '', port: 0 },
+      { host: '127.0.0.1', port },
+    ]),
+  ])
+  expect(error).toMatchObject({ name: 'PeerFailedError', rank: 1, exitCode: 1 })
+  expect(error!.message).toMatch(
+    /rank 1 failed: rank 0 cannot connect to it at 127\.0\.0\.1:\d+ \(.*ECONNREFUSED/,
+  )
+})
+
+test('a host that is not this one is told', async () => {
+  const options = { rank: 0, size: 2, token: TOKEN, timeoutMs: 500 }
+  await expect(connectTcp({ ...options, host: '192.0.2.1', exchange: mapExchange() })).rejects.toThrow(
+    /rank 0 cannot listen on 192.0.2.1: .*; give an address of this host/,
+  )
+})

@@ -1,0 +1,89 @@
+/**
+ * Ranks as real processes, some of which are killed. Whoever survives learns which rank it was, at once.
+ */
+import { type ChildProcess, fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { afterEach, expect, test } from 'vitest'
+
+interface Told {
+  readonly error?: { readonly name: string; readonly message: string; readonly rank?: number }
+  readonly at?: number
+}
+
+const SCRIPT = fileURLToPath(new URL('./rank-process.ts', import.meta.url))
+let processes: ChildProcess[] = []
+
+afterEach(() => {
+  for (const child of processes) child.kill('SIGKILL')
+  processes = []
+})
+
+/** Starts `size` connected ranks, and passes their addresses around. */
+async function ranks(size: number): Promise<ChildProcess[]> {
+  processes = Array.from({ length: size }, (_, rank) =>
+    fork(SCRIPT, {
+      execArgv: ['--import', 'tsx'],
+      env: { ...process.env, RANK: `${rank}`, WORLD_SIZE: `${size}` },
+    }),
+  )
+  for (const child of processes) {
+    child.on('message', (message: { set?: string }) => {
+      if (message.set !== undefined) for (const other of processes) other.send(message)
+    })
+  }
+  await Promise.all(processes.map((child) => said<{ ready: boolean }>(child, 'ready')))
+  return processes
+}
+
+function said<T>(child: ChildProcess, key: string): Promise<T> {
+  return new Promise((resolve, reject) => {
+    child.on('message', (message: T) => {
+      if (key in (message as object)) resolve(message)
+    })
+    child.once('exit', (code) => reject(new Error(`a rank ended with ${code} before it said ${key}`)))
+  })
+}
+
+function exited(child: ChildProcess): Promise<number | null> {
+  return new Promise((resolve) => child.once('exit', resolve))
+}
+
+test('kill -9 of a rank in mid-collective: every other rank names it within a second', async () => {
+  const group = await ranks(4)
+  const survivors = group.filter((_, rank) => rank !== 1)
+  const errors = survivors.map((child) => said<Told>(child, 'error'))
+  const exits = survivors.map(exited)
+  for (const child of group) child.send({ run: 'loop' })
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  const killed = Date.now()
+  group[1]!.kill('SIGKILL')
+  for (const { error, at } of await Promise.all(errors)) {
+    expect(error).toMatchObject({ name: 'PeerFailedError', rank: 1 })
+    expect(error!.message).toContain('rank 1 failed: its connection')
+    expect(at! - killed).toBeLessThan(1000)
+  }
+  expect(await Promise.all(exits)).toEqual([0, 0, 0]) // and each of them can end, without close()
+})
+
+test('kill -9 of a rank while nothing is in flight: the next collective fails at once', async () => {
+  const group = await ranks(3)
+  const survivors = [group[0]!, group[2]!]
+  const errors = survivors.map((child) => said<Told>(child, 'error'))
+  const gone = exited(group[1]!)
+  group[1]!.kill('SIGKILL')
+  await gone
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  const asked = Date.now()
+  for (const child of survivors) child.send({ run: 'once' })
+  for (const { error, at } of await Promise.all(errors)) {
+    expect(error).toMatchObject({ name: 'PeerFailedError', rank: 1 })
+    expect(at! - asked).toBeLessThan(1000)
+  }
+})
+
+test('ranks whose scripts end without close() end as well', async () => {
+  const group = await ranks(2)
+  const exits = group.map(exited)
+  for (const child of group) child.send({ run: 'once' })
+  expect(await Promise.all(exits)).toEqual([0, 0])
+})
