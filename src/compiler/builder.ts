@@ -5,7 +5,7 @@
  * transpose between them is made when the missing one is first asked for, and remembered. Elementwise ops follow the
  * layout of what they are given, so a chain conv → bias → ReLU → pool stays in NCHW from end to end.
  */
-import { type KernelNode, type Numbers, sizeOf, type Value } from './graph.js'
+import { type DType, type KernelNode, type Numbers, numbersOf, sizeOf, type Value } from './graph.js'
 import type { OnnxAttribute, OnnxNode, OnnxTensor } from './onnx.js'
 
 export type Layout = 'plain' | 'nchw'
@@ -62,8 +62,8 @@ export class Builder {
     return this.constant('int64', [values.length], BigInt64Array.from(values, BigInt))
   }
 
-  scalar(value: number, type: 'float32' | 'int32' = 'float32'): string {
-    return this.constant(type, [], type === 'float32' ? Float32Array.of(value) : Int32Array.of(value))
+  scalar(value: number, type: DType = 'float32'): string {
+    return this.constant(type, [], numbersOf[type].of(value))
   }
 
   reshape(name: string, shape: readonly number[]): string {
@@ -118,7 +118,7 @@ export class Builder {
   }
 
   /** A value that broadcasts against NHWC images, made to broadcast against NCHW ones. */
-  private broadcastNchw(value: Value): string {
+  broadcastNchw(value: Value): string {
     const { shape } = value
     if (shape.length === 4) return this.nchw(value)
     const name = this.plain(value)

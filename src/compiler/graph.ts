@@ -27,6 +27,9 @@ export interface KernelNode {
 
 export type Numbers = Float32Array | Int32Array | Uint8Array
 
+/** The typed array that holds values of a dtype. */
+export const numbersOf = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const
+
 /** A value drawn anew at every run: uniform in [0, 1), for the layer that asked for it. */
 export interface RandomInput {
   readonly value: Value
@@ -47,12 +50,18 @@ export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) 
 export const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((n, i) => n === b[i])
 
+/** Attributes as JSON, but with infinities and NaN told apart, which JSON writes as null. */
+export const printAttrs = (attrs: unknown): string =>
+  JSON.stringify(attrs ?? {}, (_, value) =>
+    typeof value === 'number' && !Number.isFinite(value) ? `${value}` : value,
+  )
+
 /** Prints a graph one kernel a line: `%7 float32[32,10] = Relu(%6)`. */
 export function printGraph(graph: KernelGraph): string {
   const spec = (v: Value) => `%${v.id} ${v.dtype}[${v.shape.join(',')}]`
   const line = (node: KernelNode) => {
     const inputs = node.inputs.map((v) => (v === undefined ? '-' : `%${v.id}`)).join(', ')
-    return `${node.outputs.map(spec).join(', ')} = ${node.kernel}(${inputs}) ${JSON.stringify(node.attrs ?? {})}`
+    return `${node.outputs.map(spec).join(', ')} = ${node.kernel}(${inputs}) ${printAttrs(node.attrs)}`
   }
   return [
     `params ${graph.params.map(spec).join(', ')}`,

@@ -2,7 +2,7 @@
  * A model compiled for one set of input shapes: traced, simplified, lowered, and held in a session whose parameters
  * and outputs are tied to the caller's buffers. It knows no ranks and no optimizer.
  */
-import type { Numbers, RandomInput } from './graph.js'
+import { type DType, type Numbers, numbersOf, type RandomInput, sizeOf } from './graph.js'
 import { type Lowered, lower } from './lower.js'
 import { Session, type SessionOptions } from './session.js'
 import { simplify } from './simplify.js'
@@ -12,10 +12,16 @@ import { fillUniform } from './uniform.js'
 export interface ProgramRequest extends TraceRequest {
   /** One buffer per variable, trainable then frozen, in the variables' order and sizes. Read at every run. */
   readonly params: readonly Numbers[]
-  /** One buffer per output of the body. Written by every run. */
-  readonly outputs: readonly Numbers[]
+  /** One buffer per output of the body, where the caller has them; otherwise they are made. */
+  readonly outputs?: readonly Numbers[]
   /** One buffer per trainable variable. Written by every run. */
   readonly gradients: readonly Float32Array[]
+}
+
+/** An output of the body; every run writes it anew. */
+export interface Output {
+  readonly data: Numbers
+  readonly shape: readonly number[]
 }
 
 export class Program {
@@ -23,6 +29,7 @@ export class Program {
     private readonly session: Session,
     private readonly lowered: Lowered,
     private readonly randoms: readonly { readonly input: RandomInput; readonly buffer: Float32Array }[],
+    readonly outputs: readonly Output[],
     /** Milliseconds that tracing and building the session took. */
     readonly compileMs: number,
   ) {}
@@ -35,7 +42,7 @@ export class Program {
     const session = await Session.create(lowered.onnx, options)
     const randoms = graph.randoms.map((input) => ({
       input,
-      buffer: new Float32Array(input.value.shape.reduce((a, b) => a * b, 1)),
+      buffer: new Float32Array(sizeOf(input.value.shape)),
     }))
     session.bindInputs(pairs(lowered.params, request.params))
     session.bindInputs(
@@ -44,8 +51,13 @@ export class Program {
         randoms.map(({ buffer }) => buffer),
       ),
     )
-    session.bindOutputs(pairs(lowered.outputs, [...request.outputs, ...request.gradients]))
-    return new Program(session, lowered, randoms, performance.now() - start)
+    const specs = graph.outputs.slice(0, graph.outputs.length - request.gradients.length)
+    const outputs = specs.map(({ shape, dtype }, i) => ({
+      shape,
+      data: request.outputs?.[i] ?? buffer(shape, dtype),
+    }))
+    session.bindOutputs(pairs(lowered.outputs, [...outputs.map(({ data }) => data), ...request.gradients]))
+    return new Program(session, lowered, randoms, outputs, performance.now() - start)
   }
 
   /**
@@ -63,6 +75,10 @@ export class Program {
   async release(): Promise<void> {
     await this.session.release()
   }
+}
+
+function buffer(shape: readonly number[], dtype: DType): Numbers {
+  return new numbersOf[dtype](sizeOf(shape))
 }
 
 function pairs(names: readonly string[], buffers: readonly Numbers[]): Map<string, Numbers> {

@@ -4,8 +4,17 @@
  */
 import * as tf from '@tensorflow/tfjs-core'
 import { LockstepError } from '../errors.js'
-import { type DType, type KernelNode, type Numbers, type Spec, sameShape, type Value } from './graph.js'
+import {
+  type DType,
+  type KernelNode,
+  type Numbers,
+  numbersOf,
+  type Spec,
+  sameShape,
+  type Value,
+} from './graph.js'
 import { kernelNames, opFor } from './ops/index.js'
+import type { Op } from './ops/op.js'
 
 const BACKEND = 'lockstep-recorder'
 
@@ -48,7 +57,7 @@ export class Recording {
   constant(data: ArrayLike<number>, shape: readonly number[], dtype: string): Value {
     const value = this.value({ shape, dtype: this.traceable(dtype, 'a constant') })
     // TensorFlow.js accepts plain arrays and wider typed arrays as the values of a float32 tensor.
-    const copy = { float32: Float32Array, int32: Int32Array, bool: Uint8Array }[value.dtype].from(data)
+    const copy = numbersOf[value.dtype].from(data)
     this.constants.set(value, { data: copy, where: this.where() })
     return value
   }
@@ -187,11 +196,23 @@ function recordKernel(
     | undefined
   )[]
   const values = given.map((info) => (info ? now.lookUp(info) : undefined))
+  const refusal = refusalOf(op, values as Value[], attrs)
+  if (refusal !== undefined) {
+    throw new UntraceableError(`TensorFlow.js op ${kernel} ${now.where()} ${refusal}`)
+  }
   const alias = op.alias?.(values as Value[], attrs)
   if (alias !== undefined) return now.tensorInfo(alias)
   const specs = op.infer(values as Value[], attrs)
   const outputs = now.record(kernel, values, attrs, specs).map((value) => now.tensorInfo(value))
   return op.list ? outputs : outputs[0]!
+}
+
+function refusalOf(op: Op, values: readonly Value[], attrs: unknown): string | undefined {
+  const { dtypes } = op
+  const wrong = dtypes && values.find((value) => value && !dtypes.includes(value.dtype))
+  if (wrong)
+    return `was given a ${wrong.dtype} tensor, and the compiler has it for ${dtypes.join(' and ')}: use tf.cast`
+  return op.refuse?.(values, attrs)
 }
 
 /**

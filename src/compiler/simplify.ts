@@ -3,7 +3,7 @@
  * short, unused kernels dropped, bias folded into its convolution. It knows TensorFlow.js kernels, not ONNX.
  */
 import type * as tf from '@tensorflow/tfjs-core'
-import { type KernelGraph, type KernelNode, sameShape, sizeOf, type Value } from './graph.js'
+import { type KernelGraph, type KernelNode, printAttrs, sameShape, sizeOf, type Value } from './graph.js'
 
 /** The simplified graph; `graph` itself is left alone. */
 export function simplify(graph: KernelGraph): KernelGraph {
@@ -44,11 +44,11 @@ function mergeDuplicates(graph: KernelGraph): KernelGraph {
     if (node.kernel === 'Step' && (node.attrs as tf.StepAttrs).alpha === 0) {
       node = { ...node, inputs: [relu.get(node.inputs[0]!) ?? node.inputs[0]] }
     }
-    if (node.kernel === 'Relu') relu.set(node.inputs[0]!, node.outputs[0]!)
     if (node.outputs.length !== 1) return node
-    const key = `${node.kernel} ${node.inputs.map((v) => v?.id)} ${JSON.stringify(node.attrs)}`
+    const key = `${node.kernel} ${node.inputs.map((v) => v?.id)} ${printAttrs(node.attrs)}`
     const known = seen.get(key)
     if (known !== undefined) return known
+    if (node.kernel === 'Relu') relu.set(node.inputs[0]!, node.outputs[0]!)
     seen.set(key, node.outputs[0]!)
     return node
   })
@@ -68,6 +68,8 @@ function foldBiases(graph: KernelGraph): KernelGraph {
     const conv = convolutions.get(sum)
     if (conv === undefined || uses.get(sum) !== 1) return undefined
     if (sizeOf(bias.shape) !== sum.shape[3] || bias.shape.at(-1) !== sum.shape[3]) return undefined
+    // A bias of more dimensions than the image gives its own rank to the sum.
+    if (bias.shape.length > 4) return undefined
     return { ...node, kernel: 'FusedConv2D', inputs: [...conv.inputs, bias], attrs: conv.attrs }
   })
 }

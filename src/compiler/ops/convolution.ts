@@ -8,11 +8,10 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { Builder } from '../builder.js'
 import { type KernelNode, sizeOf, type Value } from '../graph.js'
-import { activate } from './elementwise.js'
-import type { Op } from './op.js'
+import { type Activation, activate, refuseActivation } from './elementwise.js'
+import { FLOAT, type Op } from './op.js'
+import { gradientMisfit, type Image, type Info, misfit, unreached, windowOf } from './window.js'
 
-type Info = tf.backend_util.Conv2DInfo
-type Image = [number, number, number, number]
 type Attrs = tf.Conv2DAttrs & { readonly inputShape?: Image; readonly filterShape?: Image }
 
 function convInfo(inputShape: readonly number[], filterShape: readonly number[], attrs: unknown): Info {
@@ -31,17 +30,10 @@ function convInfo(inputShape: readonly number[], filterShape: readonly number[],
   )
 }
 
-const requireNhwc = (attrs: unknown): void => {
-  if (((attrs as Attrs).dataFormat ?? 'NHWC') !== 'NHWC')
-    throw new Error("convolutions need dataFormat 'NHWC'")
-}
-
-const window = (info: Info) => ({
-  strides: [info.strideHeight, info.strideWidth],
-  dilations: [info.dilationHeight, info.dilationWidth],
-  kernel_shape: [info.filterHeight, info.filterWidth],
-  pads: [info.padInfo.top, info.padInfo.left, info.padInfo.bottom, info.padInfo.right],
-})
+const requireNhwc = (attrs: unknown): string | undefined =>
+  (attrs as Attrs).dataFormat === 'NCHW'
+    ? "was given dataFormat 'NCHW': transpose the image and use 'NHWC'"
+    : undefined
 
 /** TensorFlow.js' filter [h, w, in, out] as ONNX's [out, in, h, w]; also ConvTranspose's [in, out, h, w]. */
 const onnxFilter = (b: Builder, filter: Value) => b.transpose(b.plain(filter), [3, 2, 0, 1])
@@ -49,26 +41,21 @@ const onnxFilter = (b: Builder, filter: Value) => b.transpose(b.plain(filter), [
 function conv(b: Builder, node: KernelNode, bias: string | undefined): string {
   const [x, filter] = node.inputs as [Value, Value]
   const inputs = [b.nchw(x), onnxFilter(b, filter), ...(bias === undefined ? [] : [bias])]
-  return b.add('Conv', inputs, window(convInfo(x.shape, filter.shape, node.attrs)))
+  return b.add('Conv', inputs, { ...windowOf(convInfo(x.shape, filter.shape, node.attrs)) })
 }
 
-const inferConv: Op['infer'] = ([x, filter], attrs) => {
-  requireNhwc(attrs)
-  return [{ shape: convInfo(x!.shape, filter!.shape, attrs).outShape, dtype: 'float32' }]
-}
+const inferConv: Op['infer'] = ([x, filter], attrs) => [
+  { shape: convInfo(x!.shape, filter!.shape, attrs).outShape, dtype: 'float32' },
+]
+
+const refuseConv: Op['refuse'] = ([x, filter], attrs) =>
+  requireNhwc(attrs) ?? misfit(convInfo(x!.shape, filter!.shape, attrs))
 
 function inputGradient(b: Builder, node: KernelNode): string {
   const [dy, filter] = node.inputs as [Value, Value]
   const { inputShape } = node.attrs as Required<Attrs>
   const info = convInfo(inputShape, filter.shape, node.attrs)
-  const { strides, dilations, kernel_shape, pads } = window(info)
-  // Rows and columns at the end that no window reached: a stride that does not divide evenly.
-  const rest = (axis: 0 | 1) => {
-    const span = (dy.shape[axis + 1]! - 1) * strides[axis]! + (kernel_shape[axis]! - 1) * dilations[axis]! + 1
-    return inputShape[axis + 1]! + pads[axis]! + pads[axis + 2]! - span
-  }
-  const output_padding = [rest(0), rest(1)]
-  const attributes = { strides, dilations, kernel_shape, pads, output_padding }
+  const attributes = { ...windowOf(info), output_padding: unreached(info) }
   return b.add('ConvTranspose', [b.nchw(dy), onnxFilter(b, filter)], attributes)
 }
 
@@ -108,7 +95,7 @@ function tapOffsets(info: Info): [number, number][] {
 }
 
 function padded(b: Builder, x: string, info: Info): string {
-  const { top, left, bottom, right } = info.padInfo
+  const [top, left, bottom, right] = windowOf(info).pads
   if (top + left + bottom + right === 0) return x
   const pads = [0, 0, top, left, 0, 0, bottom, right]
   return b.once(`pad ${x} ${pads}`, () => b.add('Pad', [x, b.ints(pads)]))
@@ -122,35 +109,46 @@ function tapSlice(b: Builder, image: string, info: Info, top: number, left: numb
   return b.add('Slice', [image, starts, b.ints(ends), b.ints([2, 3]), b.ints([strideHeight, strideWidth])])
 }
 
+/** The bias of a fused convolution: most are one number a channel, which ONNX's Conv can add itself. */
+function fusedConv(b: Builder, node: KernelNode): string {
+  const bias = node.inputs[2]
+  const channels = node.outputs[0]!.shape[3]
+  if (bias === undefined) return conv(b, node, undefined)
+  if (sizeOf(bias.shape) === channels && bias.shape.at(-1) === channels)
+    return conv(b, node, b.reshape(b.plain(bias), [channels]))
+  return b.add('Add', [conv(b, node, undefined), b.broadcastNchw(bias)])
+}
+
 export const convolutionOps = {
   Conv2D: {
     inputs: ['x', 'filter'],
+    dtypes: FLOAT,
+    refuse: refuseConv,
     infer: inferConv,
     lower: (b, node) => b.define(node.outputs[0]!, conv(b, node, undefined), 'nchw'),
   },
   FusedConv2D: {
     inputs: ['x', 'filter', 'bias'],
+    dtypes: FLOAT,
+    refuse: (inputs, attrs) => refuseActivation(attrs as Activation) ?? refuseConv(inputs, attrs),
     infer: inferConv,
-    lower: (b, node) => {
-      const bias = node.inputs[2]
-      const flat = bias && b.reshape(b.plain(bias), [sizeOf(bias.shape)])
-      b.define(node.outputs[0]!, activate(b, conv(b, node, flat), node.attrs as tf.FusedConv2DAttrs), 'nchw')
-    },
+    lower: (b, node) =>
+      b.define(node.outputs[0]!, activate(b, fusedConv(b, node), node.attrs as Activation), 'nchw'),
   },
   Conv2DBackpropInput: {
     inputs: ['dy', 'filter'],
-    infer: (_, attrs) => {
-      requireNhwc(attrs)
-      return [{ shape: (attrs as Required<Attrs>).inputShape, dtype: 'float32' }]
+    dtypes: FLOAT,
+    refuse: ([dy, filter], attrs) => {
+      const { inputShape } = attrs as Required<Attrs>
+      return requireNhwc(attrs) ?? gradientMisfit(convInfo(inputShape, filter!.shape, attrs), dy!.shape)
     },
+    infer: (_, attrs) => [{ shape: (attrs as Required<Attrs>).inputShape, dtype: 'float32' }],
     lower: (b, node) => b.define(node.outputs[0]!, inputGradient(b, node), 'nchw'),
   },
   Conv2DBackpropFilter: {
     inputs: ['x', 'dy'],
-    infer: (_, attrs) => {
-      requireNhwc(attrs)
-      return [{ shape: (attrs as Required<Attrs>).filterShape, dtype: 'float32' }]
-    },
+    dtypes: FLOAT,
+    infer: (_, attrs) => [{ shape: (attrs as Required<Attrs>).filterShape, dtype: 'float32' }],
     lower: (b, node) => b.define(node.outputs[0]!, filterGradient(b, node)),
   },
 } satisfies Record<string, Op>

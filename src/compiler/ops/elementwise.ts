@@ -2,43 +2,69 @@
 import type * as tf from '@tensorflow/tfjs-core'
 import type { Builder } from '../builder.js'
 import type { DType, KernelNode, Spec, Value } from '../graph.js'
-import { broadcastShape, type Op } from './op.js'
+import { onnxType } from '../onnx.js'
+import { broadcastShape, FLOAT, NUMERIC, type Op } from './op.js'
 
 type Make = (b: Builder, names: string[], node: KernelNode) => string
 
+const BOOL: readonly DType[] = ['bool']
+
 const like = (value: Value, dtype: DType = value.dtype): Spec => ({ shape: value.shape, dtype })
 
-function elementwise(inputs: readonly string[], infer: Op['infer'], make: Make): Op {
+function elementwise(
+  inputs: readonly string[],
+  dtypes: readonly DType[] | undefined,
+  infer: Op['infer'],
+  make: Make,
+): Op {
   return {
     inputs,
+    ...(dtypes && { dtypes }),
     infer,
     lower: (b, node) => b.elementwise(node, (names) => make(b, names, node)),
   }
 }
 
 /** A unary op that ONNX has under `onnx`. */
-const unary = (onnx: string): Op => unaryBy((b, [x]) => b.add(onnx, [x!]))
+const unary = (onnx: string, dtypes = FLOAT): Op => unaryBy((b, [x]) => b.add(onnx, [x!]), dtypes)
 
-const unaryBy = (make: Make, dtype?: DType): Op => elementwise(['x'], ([x]) => [like(x!, dtype)], make)
+const unaryBy = (make: Make, dtypes = FLOAT): Op => elementwise(['x'], dtypes, ([x]) => [like(x!)], make)
 
-const binaryBy = (make: Make, dtype?: DType, inputs: readonly string[] = ['a', 'b']): Op =>
+const binaryBy = (make: Make, dtypes = NUMERIC, inputs: readonly string[] = ['a', 'b']): Op =>
   elementwise(
     inputs,
-    ([a, b]) => [{ shape: broadcastShape(a!.shape, b!.shape), dtype: dtype ?? a!.dtype }],
+    dtypes,
+    ([a, b]) => [{ shape: broadcastShape(a!.shape, b!.shape), dtype: a!.dtype }],
     make,
   )
 
-const binary = (onnx: string, dtype?: DType): Op => binaryBy((b, names) => b.add(onnx, names), dtype)
+const binary = (onnx: string): Op => binaryBy((b, names) => b.add(onnx, names))
 
-const onnxCast = { float32: 1, int32: 6, bool: 9 } as const
-const cast = (b: Builder, name: string, to: DType) => b.add('Cast', [name], { to: onnxCast[to] })
+/** A binary op whose result is true or false. */
+const relation = (onnx: string, dtypes?: readonly DType[]): Op =>
+  relationBy((b, names) => b.add(onnx, names), dtypes)
+
+const relationBy = (make: Make, dtypes?: readonly DType[]): Op =>
+  elementwise(
+    ['a', 'b'],
+    dtypes,
+    ([a, b]) => [{ shape: broadcastShape(a!.shape, b!.shape), dtype: 'bool' }],
+    make,
+  )
+
+const cast = (b: Builder, name: string, to: DType) => b.add('Cast', [name], { to: onnxType[to] })
+
+/** A constant of the dtype of the node's first input, which ONNX does not widen by itself. */
+const number = (b: Builder, node: KernelNode, value: number) =>
+  b.scalar(value, node.inputs[0]!.dtype === 'int32' ? 'int32' : 'float32')
 
 /** x > 0 ? 1 : alpha, in x's own dtype. */
 const step: Op = unaryBy((b, [x], node) => {
   const { alpha } = node.attrs as tf.StepAttrs
-  const positive = b.add('Greater', [x!, b.scalar(0)])
-  return alpha === 0 ? cast(b, positive, 'float32') : b.add('Where', [positive, b.scalar(1), b.scalar(alpha)])
-})
+  const positive = b.add('Greater', [x!, number(b, node, 0)])
+  if (alpha === 0) return cast(b, positive, node.outputs[0]!.dtype)
+  return b.add('Where', [positive, number(b, node, 1), number(b, node, alpha)])
+}, NUMERIC)
 
 const castOp: Op = {
   inputs: ['x'],
@@ -49,18 +75,20 @@ const castOp: Op = {
 
 const select: Op = elementwise(
   ['condition', 't', 'e'],
+  undefined,
   ([, t]) => [like(t!)],
   (b, names) => b.add('Where', names),
 )
 
 const clip: Op = unaryBy((b, [x], node) => {
   const { clipValueMin, clipValueMax } = node.attrs as tf.ClipByValueAttrs
-  return b.add('Clip', [x!, b.scalar(clipValueMin), b.scalar(clipValueMax)])
-})
+  return b.add('Clip', [x!, number(b, node, clipValueMin), number(b, node, clipValueMax)])
+}, NUMERIC)
 
 /** dy · (y > 0 ? 1 : y + 1), from the output y of an ELU with alpha 1. */
 const eluGrad: Op = elementwise(
   ['dy', 'y'],
+  FLOAT,
   ([dy]) => [like(dy!)],
   (b, [dy, y]) => {
     const slope = b.add('Where', [
@@ -80,7 +108,7 @@ const leaky = (b: Builder, x: string, alpha: number) => b.add('LeakyRelu', [x], 
 const squared = (b: Builder, x: string) => b.add('Mul', [x, x])
 
 export const elementwiseOps = {
-  Abs: unary('Abs'),
+  Abs: unary('Abs', NUMERIC),
   Add: binary('Add'),
   Cast: castOp,
   Ceil: unary('Ceil'),
@@ -88,40 +116,40 @@ export const elementwiseOps = {
   Cos: unary('Cos'),
   Elu: unary('Elu'),
   EluGrad: eluGrad,
-  Equal: binary('Equal', 'bool'),
+  Equal: relation('Equal'),
   Erf: unary('Erf'),
   Exp: unary('Exp'),
   Floor: unary('Floor'),
-  Greater: binary('Greater', 'bool'),
-  GreaterEqual: binary('GreaterOrEqual', 'bool'),
+  Greater: relation('Greater', NUMERIC),
+  GreaterEqual: relation('GreaterOrEqual', NUMERIC),
   LeakyRelu: unaryBy((b, [x], node) => leaky(b, x!, (node.attrs as tf.LeakyReluAttrs).alpha)),
-  Less: binary('Less', 'bool'),
-  LessEqual: binary('LessOrEqual', 'bool'),
+  Less: relation('Less', NUMERIC),
+  LessEqual: relation('LessOrEqual', NUMERIC),
   Log: unary('Log'),
   Log1p: unaryBy((b, [x]) => b.add('Log', [b.add('Add', [x!, b.scalar(1)])])),
-  LogicalAnd: binary('And', 'bool'),
-  LogicalNot: unaryBy((b, names) => b.add('Not', names), 'bool'),
-  LogicalOr: binary('Or', 'bool'),
+  LogicalAnd: relation('And', BOOL),
+  LogicalNot: unary('Not', BOOL),
+  LogicalOr: relation('Or', BOOL),
   Maximum: binary('Max'),
   Minimum: binary('Min'),
   Multiply: binary('Mul'),
-  Neg: unary('Neg'),
-  NotEqual: binaryBy((b, names) => b.add('Not', [b.add('Equal', names)]), 'bool'),
+  Neg: unary('Neg', NUMERIC),
+  NotEqual: relationBy((b, names) => b.add('Not', [b.add('Equal', names)])),
   Pow: binary('Pow'),
-  Prelu: binaryBy((b, names) => b.add('PRelu', names), undefined, ['x', 'alpha']),
-  RealDiv: binary('Div', 'float32'),
+  Prelu: binaryBy((b, names) => b.add('PRelu', names), FLOAT, ['x', 'alpha']),
+  RealDiv: binaryBy((b, names) => b.add('Div', names), FLOAT),
   Reciprocal: unary('Reciprocal'),
-  Relu: unary('Relu'),
+  Relu: unary('Relu', NUMERIC),
   Relu6: unaryBy((b, [x]) => relu6(b, x!)),
   Rsqrt: unaryBy((b, [x]) => b.add('Reciprocal', [b.add('Sqrt', [x!])])),
   Select: select,
   Selu: unary('Selu'),
   Sigmoid: unary('Sigmoid'),
-  Sign: unary('Sign'),
+  Sign: unary('Sign', NUMERIC),
   Sin: unary('Sin'),
   Softplus: unary('Softplus'),
   Sqrt: unary('Sqrt'),
-  Square: unaryBy((b, [x]) => squared(b, x!)),
+  Square: unaryBy((b, [x]) => squared(b, x!), NUMERIC),
   SquaredDifference: binaryBy((b, names) => squared(b, b.add('Sub', names))),
   Step: step,
   Sub: binary('Sub'),
@@ -132,6 +160,10 @@ export interface Activation {
   readonly activation?: string
   readonly leakyreluAlpha?: number
 }
+
+/** TensorFlow.js fuses one more activation, prelu, whose slopes are another input. */
+export const refuseActivation = ({ activation }: Activation): string | undefined =>
+  activation === 'prelu' ? 'was given the fused activation prelu: apply tf.prelu to its result' : undefined
 
 /** The activation of a fused TensorFlow.js kernel, applied to a lowered name. */
 export function activate(

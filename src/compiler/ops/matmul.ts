@@ -2,8 +2,8 @@
 import type * as tf from '@tensorflow/tfjs-core'
 import type { Builder } from '../builder.js'
 import { type KernelNode, type Spec, sizeOf, type Value } from '../graph.js'
-import { activate } from './elementwise.js'
-import { broadcastShape, type Op } from './op.js'
+import { type Activation, activate, refuseActivation } from './elementwise.js'
+import { broadcastShape, FLOAT, type Op } from './op.js'
 
 type MatMulAttrs = tf.BatchMatMulAttrs
 
@@ -16,34 +16,34 @@ function infer([a, b]: readonly Value[], attrs: unknown): Spec[] {
 }
 
 /** a · b (+ bias), transposed as asked. One matrix goes to Gemm, a batch to onnxruntime's FusedMatMul. */
-function product(b: Builder, node: KernelNode, bias: string | undefined): string {
+function product(b: Builder, node: KernelNode, bias?: Value): string {
   const [left, right] = node.inputs as [Value, Value]
   const { transposeA, transposeB } = node.attrs as MatMulAttrs
   const { shape } = node.outputs[0]!
   const transposes = { transA: Number(transposeA), transB: Number(transposeB) }
   if (sizeOf(left.shape.slice(0, -2)) === 1 && sizeOf(right.shape.slice(0, -2)) === 1) {
-    const matrix = (v: Value) =>
-      v.shape.length === 2 ? b.plain(v) : b.reshape(b.plain(v), v.shape.slice(-2))
-    const inputs = [matrix(left), matrix(right), ...(bias === undefined ? [] : [bias])]
+    const matrix = (v: Value) => (v.shape.length <= 2 ? b.plain(v) : b.reshape(b.plain(v), v.shape.slice(-2)))
+    const inputs = [left, right, ...(bias === undefined ? [] : [bias])].map(matrix)
     const result = b.add('Gemm', inputs, transposes)
     return shape.length === 2 ? result : b.reshape(result, shape)
   }
   const result = b.add('FusedMatMul', [b.plain(left), b.plain(right)], transposes, 'com.microsoft')
-  return bias === undefined ? result : b.add('Add', [result, bias])
+  return bias === undefined ? result : b.add('Add', [result, b.plain(bias)])
 }
 
 export const matmulOps = {
   BatchMatMul: {
     inputs: ['a', 'b'],
+    dtypes: FLOAT,
     infer,
-    lower: (b, node) => b.define(node.outputs[0]!, product(b, node, undefined)),
+    lower: (b, node) => b.define(node.outputs[0]!, product(b, node)),
   },
   _FusedMatMul: {
     inputs: ['a', 'b', 'bias'],
+    dtypes: FLOAT,
+    refuse: (_, attrs) => refuseActivation(attrs as Activation),
     infer,
-    lower: (b, node) => {
-      const bias = node.inputs[2] && b.plain(node.inputs[2])
-      b.define(node.outputs[0]!, activate(b, product(b, node, bias), node.attrs as tf._FusedMatMulAttrs))
-    },
+    lower: (b, node) =>
+      b.define(node.outputs[0]!, activate(b, product(b, node, node.inputs[2]), node.attrs as Activation)),
   },
 } satisfies Record<string, Op>

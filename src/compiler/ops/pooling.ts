@@ -2,10 +2,8 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { Builder } from '../builder.js'
 import { type KernelNode, sizeOf, type Value } from '../graph.js'
-import type { Op } from './op.js'
-
-type Info = tf.backend_util.Conv2DInfo
-type Image = [number, number, number, number]
+import { FLOAT, type Op } from './op.js'
+import { gradientMisfit, type Image, type Info, misfit, unreached, windowOf } from './window.js'
 
 function poolInfo(inputShape: readonly number[], attrs: unknown): Info {
   const { filterSize, strides, pad, dimRoundingMode } = attrs as tf.MaxPoolAttrs
@@ -19,11 +17,10 @@ function poolInfo(inputShape: readonly number[], attrs: unknown): Info {
   )
 }
 
-const window = (info: Info) => ({
-  kernel_shape: [info.filterHeight, info.filterWidth],
-  strides: [info.strideHeight, info.strideWidth],
-  pads: [info.padInfo.top, info.padInfo.left, info.padInfo.bottom, info.padInfo.right],
-})
+function window(info: Info) {
+  const { kernel_shape, strides, pads } = windowOf(info)
+  return { kernel_shape, strides, pads }
+}
 
 /** Pooled values and, per value, the flat position of the maximum. Made once for the forward and backward pass. */
 function maxPool(b: Builder, x: Value, attrs: unknown, output: 'values' | 'indices'): string {
@@ -65,12 +62,7 @@ function avgPoolGrad(b: Builder, node: KernelNode): string {
   const [, outHeight, outWidth] = dy.shape as Image
   const shares = b.reshape(b.add('Div', [b.nchw(dy), counts]), [n * c, 1, outHeight, outWidth])
   const ones = b.constant('float32', [1, 1, ...kernel_shape], new Float32Array(sizeOf(kernel_shape)).fill(1))
-  const rest = (axis: 0 | 1) =>
-    input.shape[axis + 1]! +
-    pads[axis]! +
-    pads[axis + 2]! -
-    ((dy.shape[axis + 1]! - 1) * strides[axis]! + kernel_shape[axis]!)
-  const output_padding = [rest(0), rest(1)]
+  const output_padding = unreached(info)
   const spread = b.add('ConvTranspose', [shares, ones], { kernel_shape, strides, pads, output_padding })
   return b.reshape(spread, [n, c, h, w])
 }
@@ -90,21 +82,39 @@ function windowCounts(info: Info): Float32Array {
 const inferPool: Op['infer'] = ([x], attrs) => [
   { shape: poolInfo(x!.shape, attrs).outShape, dtype: 'float32' },
 ]
+const refuse: Op['refuse'] = ([x], attrs) => {
+  const info = poolInfo(x!.shape, attrs)
+  const { kernel_shape, pads } = windowOf(info)
+  // Such a window may lie outside the image as a whole: a maximum or mean of nothing.
+  if (pads.some((pad, i) => pad >= kernel_shape[i % 2]!)) {
+    return `was given a window of ${kernel_shape.join('×')} and paddings as large: use a smaller padding`
+  }
+  return misfit(info)
+}
+
 const inferGrad: Op['infer'] = ([, input]) => [{ shape: input!.shape, dtype: 'float32' }]
+const refuseGrad: Op['refuse'] = ([dy, input], attrs) =>
+  gradientMisfit(poolInfo(input!.shape, attrs), dy!.shape)
 
 export const poolingOps = {
   MaxPool: {
     inputs: ['x'],
+    dtypes: FLOAT,
+    refuse,
     infer: inferPool,
     lower: (b, node) => b.define(node.outputs[0]!, maxPool(b, node.inputs[0]!, node.attrs, 'values'), 'nchw'),
   },
   MaxPoolGrad: {
     inputs: ['dy', 'input'],
+    dtypes: FLOAT,
+    refuse: refuseGrad,
     infer: inferGrad,
     lower: (b, node) => b.define(node.outputs[0]!, maxPoolGrad(b, node), 'nchw'),
   },
   AvgPool: {
     inputs: ['x'],
+    dtypes: FLOAT,
+    refuse,
     infer: inferPool,
     lower: (b, node) => {
       const [x] = node.inputs as [Value]
@@ -117,6 +127,8 @@ export const poolingOps = {
   },
   AvgPoolGrad: {
     inputs: ['dy', 'input'],
+    dtypes: FLOAT,
+    refuse: refuseGrad,
     infer: inferGrad,
     lower: (b, node) => b.define(node.outputs[0]!, avgPoolGrad(b, node), 'nchw'),
   },

@@ -2,7 +2,8 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { Builder } from '../builder.js'
 import type { DType, KernelNode, Value } from '../graph.js'
-import type { Op } from './op.js'
+import { onnxType } from '../onnx.js'
+import { FLOAT, NUMERIC, type Op } from './op.js'
 
 interface ReductionAttrs {
   readonly axis?: number | number[]
@@ -15,14 +16,23 @@ function axesOf(x: Value, attrs: unknown): number[] {
   return tf.util.parseAxisParam((axis ?? reductionIndices)!, [...x.shape])
 }
 
-function reduction(onnx: string, dtype?: DType, make = reduce): Op {
+interface Reduction {
+  /** Dtypes that it takes, when not all. */
+  readonly from?: readonly DType[]
+  /** Dtype that it gives, when not its input's. */
+  readonly to?: DType
+  readonly make?: (b: Builder, node: KernelNode, onnx: string) => void
+}
+
+function reduction(onnx: string, { from, to, make = reduce }: Reduction): Op {
   return {
     inputs: ['x'],
+    ...(from && { dtypes: from }),
     infer: ([x], attrs) => {
       const axes = axesOf(x!, attrs)
       const { keepDims } = attrs as ReductionAttrs
       const kept = x!.shape.map((n, i) => (axes.includes(i) ? 1 : n))
-      return [{ shape: keepDims ? kept : kept.filter((_, i) => !axes.includes(i)), dtype: dtype ?? x!.dtype }]
+      return [{ shape: keepDims ? kept : kept.filter((_, i) => !axes.includes(i)), dtype: to ?? x!.dtype }]
     },
     lower: (b, node) => make(b, node, onnx),
   }
@@ -32,11 +42,17 @@ function reduce(b: Builder, node: KernelNode, onnx: string): void {
   const [x] = node.inputs as [Value]
   const axes = axesOf(x, node.attrs)
   const output = node.outputs[0]!
-  if (axes.length === 0) return b.define(output, b.plain(x))
+  // The mean of integers is a float32.
+  const asOutput = (name: string) =>
+    x.dtype === output.dtype ? name : b.add('Cast', [name], { to: onnxType[output.dtype] })
+  if (axes.length === 0) {
+    b.define(output, asOutput(b.plain(x)))
+    return
+  }
   // The gradient of a convolution's bias: sum everything but the channels, without leaving NCHW.
   const overPixels = x.shape.length === 4 && b.isNchw(x) && !axes.includes(3) && axes.length === 3
   const name = overPixels ? b.nchw(x) : b.plain(x)
-  const reduced = b.add(onnx, [name, b.ints(overPixels ? [0, 2, 3] : axes)], { keepdims: 0 })
+  const reduced = b.add(onnx, [asOutput(name), b.ints(overPixels ? [0, 2, 3] : axes)], { keepdims: 0 })
   b.define(
     output,
     output.shape.length === x.shape.length - axes.length ? reduced : b.reshape(reduced, output.shape),
@@ -46,13 +62,20 @@ function reduce(b: Builder, node: KernelNode, onnx: string): void {
 /** ONNX reduces no booleans: all is the minimum, any the maximum of 0 and 1. */
 function reduceBool(b: Builder, node: KernelNode, onnx: string): void {
   const [x] = node.inputs as [Value]
-  const numbers = b.add('Cast', [b.plain(x)], { to: 6 })
-  const reduced = b.add(onnx, [numbers, b.ints(axesOf(x, node.attrs))], { keepdims: 0 })
-  b.define(node.outputs[0]!, b.reshape(b.add('Cast', [reduced], { to: 9 }), node.outputs[0]!.shape))
+  const axes = axesOf(x, node.attrs)
+  const output = node.outputs[0]!
+  if (axes.length === 0) {
+    b.define(output, b.plain(x))
+    return
+  }
+  const numbers = b.add('Cast', [b.plain(x)], { to: onnxType.int32 })
+  const reduced = b.add(onnx, [numbers, b.ints(axes)], { keepdims: 0 })
+  b.define(output, b.reshape(b.add('Cast', [reduced], { to: onnxType.bool }), output.shape))
 }
 
 const argReduction = (onnx: string): Op => ({
   inputs: ['x'],
+  dtypes: NUMERIC,
   infer: ([x], attrs) => {
     const [axis] = axesOf(x!, attrs)
     return [{ shape: x!.shape.filter((_, i) => i !== axis), dtype: 'int32' }]
@@ -61,31 +84,29 @@ const argReduction = (onnx: string): Op => ({
     const [x] = node.inputs as [Value]
     const [axis] = axesOf(x, node.attrs) as [number]
     const index = b.add(onnx, [b.plain(x)], { axis, keepdims: 0 })
-    b.define(node.outputs[0]!, b.add('Cast', [index], { to: 6 }))
+    b.define(node.outputs[0]!, b.add('Cast', [index], { to: onnxType.int32 }))
   },
 })
 
-const softmaxLike = (onnx: string): Op => ({
+const softmax: Op = {
   inputs: ['logits'],
+  dtypes: FLOAT,
   infer: ([x]) => [{ shape: x!.shape, dtype: 'float32' }],
   lower: (b, node) => {
     const [x] = node.inputs as [Value]
-    // TensorFlow.js calls the axis `dim` in one and `axis` in the other.
-    const { dim, axis } = node.attrs as { dim?: number; axis?: number }
-    b.define(node.outputs[0]!, b.add(onnx, [b.plain(x)], { axis: (dim ?? axis)! }))
+    b.define(node.outputs[0]!, b.add('Softmax', [b.plain(x)], { axis: (node.attrs as tf.SoftmaxAttrs).dim }))
   },
-})
+}
 
 export const reductionOps = {
-  All: reduction('ReduceMin', 'bool', reduceBool),
-  Any: reduction('ReduceMax', 'bool', reduceBool),
+  All: reduction('ReduceMin', { from: ['bool'], make: reduceBool }),
+  Any: reduction('ReduceMax', { from: ['bool'], make: reduceBool }),
   ArgMax: argReduction('ArgMax'),
   ArgMin: argReduction('ArgMin'),
-  LogSoftmax: softmaxLike('LogSoftmax'),
-  Max: reduction('ReduceMax'),
-  Mean: reduction('ReduceMean', 'float32'),
-  Min: reduction('ReduceMin'),
-  Prod: reduction('ReduceProd'),
-  Softmax: softmaxLike('Softmax'),
-  Sum: reduction('ReduceSum'),
+  Max: reduction('ReduceMax', { from: NUMERIC }),
+  Mean: reduction('ReduceMean', { to: 'float32' }),
+  Min: reduction('ReduceMin', { from: NUMERIC }),
+  Prod: reduction('ReduceProd', { from: NUMERIC }),
+  Softmax: softmax,
+  Sum: reduction('ReduceSum', { from: NUMERIC }),
 } satisfies Record<string, Op>

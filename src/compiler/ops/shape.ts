@@ -2,9 +2,8 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { Builder } from '../builder.js'
 import { type DType, type KernelNode, type Spec, sameShape, sizeOf, type Value } from '../graph.js'
+import { onnxType } from '../onnx.js'
 import type { Op } from './op.js'
-
-const onnxTypeOf = { float32: 1, int32: 6, bool: 9 } as const
 
 /** An op that only says its elements' new shape. */
 const reshapeTo = (
@@ -67,7 +66,7 @@ const pad: Op = {
     const [x] = node.inputs as [Value]
     const { paddings, constantValue } = node.attrs as tf.PadV2Attrs
     const pads = [...paddings.map((p) => p[0]), ...paddings.map((p) => p[1])]
-    const fill = b.scalar(constantValue, x.dtype === 'int32' ? 'int32' : 'float32')
+    const fill = b.scalar(constantValue, x.dtype)
     b.define(node.outputs[0]!, b.add('Pad', [b.plain(x), b.ints(pads), fill]))
   },
 }
@@ -83,6 +82,10 @@ const concat: Op = {
   },
   lower: (b, node) => {
     const xs = (node.inputs as Value[]).filter((x) => sizeOf(x.shape) > 0)
+    if (xs.length === 0) {
+      b.define(node.outputs[0]!, filled(b, node.outputs[0]!, 0))
+      return
+    }
     const axis = axisOf((node.attrs as tf.ConcatAttrs).axis, node.outputs[0]!.shape.length)
     const names = xs.map((x) => b.plain(x))
     b.define(node.outputs[0]!, b.add('Concat', names, { axis }))
@@ -158,18 +161,8 @@ const tile: Op = {
   },
 }
 
-const broadcastTo: Op = {
-  inputs: ['x'],
-  infer: ([x], attrs) => [{ shape: (attrs as tf.BroadCastToAttrs).shape, dtype: x!.dtype }],
-  lower: (b, node) => {
-    b.define(node.outputs[0]!, b.add('Expand', [b.plain(node.inputs[0]!), b.ints(node.outputs[0]!.shape)]))
-  },
-}
-
 function filled(b: Builder, output: Value, value: number): string {
-  const dtype = output.dtype === 'int32' ? 'int32' : 'float32'
-  const full = b.add('Expand', [b.scalar(value, dtype), b.ints(output.shape)])
-  return output.dtype === 'bool' ? b.add('Cast', [full], { to: onnxTypeOf.bool }) : full
+  return b.add('Expand', [b.scalar(value, output.dtype), b.ints(output.shape)])
 }
 
 const likeFilledWith = (value: number): Op => ({
@@ -211,7 +204,7 @@ const oneHot: Op = {
     const values = b.add('Where', [hit, b.scalar(onValue), b.scalar(offValue)])
     b.define(
       output,
-      output.dtype === 'float32' ? values : b.add('Cast', [values], { to: onnxTypeOf[output.dtype] }),
+      output.dtype === 'float32' ? values : b.add('Cast', [values], { to: onnxType[output.dtype] }),
     )
   },
 }
@@ -224,7 +217,6 @@ const identity: Op = {
 }
 
 export const shapeOps = {
-  BroadcastTo: broadcastTo,
   Concat: concat,
   ExpandDims: reshapeTo(['input'], expandedShape),
   Fill: fill,
