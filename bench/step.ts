@@ -130,7 +130,9 @@ function hasTorch(python: string): boolean {
 
 function torchMinimum(python: string, directory: string): number {
   const script = join(directory, 'torch_step.py')
-  const printed = execFileSync(python, [script, values.model, values.threads], { encoding: 'utf8' })
+  // torch.set_num_threads does not reach Debian's OpenBLAS, which would use every core.
+  const env = { ...process.env, OPENBLAS_NUM_THREADS: values.threads, OMP_NUM_THREADS: values.threads }
+  const printed = execFileSync(python, [script, values.model, values.threads], { encoding: 'utf8', env })
   return Number(/min ([\d.]+)/.exec(printed)![1])
 }
 
