@@ -42,8 +42,8 @@ export function allocate(dtype: Dtype, count: number): Numbers {
   return new ARRAYS[dtype](count)
 }
 
-export function viewOf(dtype: Dtype, buffer: ArrayBuffer, count: number): Numbers {
-  return new ARRAYS[dtype](buffer, 0, count)
+export function viewOf(dtype: Dtype, buffer: ArrayBufferLike, count: number): Numbers {
+  return new ARRAYS[dtype](buffer as ArrayBuffer, 0, count) // the union of constructors knows no shared ones
 }
 
 export function bytesOf(data: Numbers): Uint8Array {

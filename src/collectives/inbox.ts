@@ -88,6 +88,7 @@ export class Inbox {
     this.#waiter?.reject(error)
     this.#waiter = undefined
     this.#early = []
+    this.#earlyBytes = 0
     this.#spare = []
   }
 

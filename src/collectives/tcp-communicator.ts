@@ -9,7 +9,7 @@ import type { Communicator } from './communicator.js'
 import { fromRecord } from './failures.js'
 import { CheckedCommunicator, type Runner, type Task } from './runner.js'
 import { singleRank } from './single.js'
-import { StagingPool } from './staging-pool.js'
+import { type Staging, StagingPool } from './staging-pool.js'
 import { startWorker } from './start-worker.js'
 import type { FromWorker, ToWorker, WorkerOptions } from './tcp-messages.js'
 import type { Address } from './transports/tcp-mesh.js'
@@ -75,6 +75,7 @@ async function lookUp(peer: number, { rank, exchange }: TcpOptions, timeoutMs: n
 
 interface Flying {
   readonly task: Task
+  staging?: Staging
   readonly resolve: () => void
   readonly reject: (error: Error) => void
 }
@@ -126,8 +127,8 @@ class WorkerRunner implements Runner {
     await this.terminate()
   }
 
-  post(message: ToWorker, transfer: readonly ArrayBuffer[] = []): void {
-    this.#worker.postMessage(message, transfer)
+  post(message: ToWorker): void {
+    this.#worker.postMessage(message)
   }
 
   /** The worker's next message of this type. */
@@ -154,11 +155,14 @@ class WorkerRunner implements Runner {
       const { call, elements, input } = this.#queued[0]!.task
       const element = bytesPerElement(call.dtype)
       if (!this.#pool.hasRoom(elements * element)) return
-      const buffer = this.#pool.take(elements * element)
+      const flying = this.#queued.shift()!
+      const { staging, fresh } = this.#pool.take(elements * element)
+      const { buffer } = staging
+      flying.staging = staging
       if (input) new Uint8Array(buffer).set(bytesOf(input.data), input.at * element)
       const id = ++this.#lastId
-      this.#flying.set(id, this.#queued.shift()!)
-      this.post({ type: 'run', id, call, elements, buffer }, [buffer])
+      this.#flying.set(id, flying)
+      this.post({ type: 'run', id, call, elements, staging: staging.id, ...(fresh && { buffer }) })
     }
     if (this.#closing) this.post({ type: 'close' })
   }
@@ -170,16 +174,16 @@ class WorkerRunner implements Runner {
     else if (message.type === this.#awaited?.type) this.#awaited.resolve(message)
   }
 
-  #done({ id, buffer, bytesSent }: Extract<FromWorker, { type: 'done' }>): void {
-    const { task, resolve } = this.#flying.get(id)!
+  #done({ id, bytesSent }: Extract<FromWorker, { type: 'done' }>): void {
+    const { task, staging, resolve } = this.#flying.get(id)!
     const { call, output } = task
     this.#flying.delete(id)
     this.bytesSent = bytesSent
     if (output) {
       const at = output.at * bytesPerElement(call.dtype)
-      bytesOf(output.data).set(new Uint8Array(buffer, at, output.data.byteLength))
+      bytesOf(output.data).set(new Uint8Array(staging!.buffer, at, output.data.byteLength))
     }
-    this.#pool.giveBack(buffer)
+    for (const { id: gone } of this.#pool.giveBack(staging!)) this.post({ type: 'forget', staging: gone })
     this.#start()
     this.settled()
     resolve()

@@ -9,20 +9,22 @@ export type WorkerOptions = MeshOptions
 
 export type ToWorker =
   | { readonly type: 'connect'; readonly addresses: readonly Address[] }
-  /** `buffer` is transferred, and comes back with `done`. Its first `elements` elements are the working buffer. */
+  /** The first `elements` elements of a staging buffer are the working buffer; `buffer` comes when it is new. */
   | {
       readonly type: 'run'
       readonly id: number
       readonly call: Call
       readonly elements: number
-      readonly buffer: ArrayBuffer
+      readonly staging: number
+      readonly buffer?: SharedArrayBuffer
     }
+  | { readonly type: 'forget'; readonly staging: number }
   | { readonly type: 'close' }
 
 export type FromWorker =
   | { readonly type: 'listening'; readonly port: number }
   | { readonly type: 'connected' }
-  | { readonly type: 'done'; readonly id: number; readonly buffer: ArrayBuffer; readonly bytesSent: number }
+  | { readonly type: 'done'; readonly id: number; readonly bytesSent: number }
   | { readonly type: 'failed'; readonly id: number; readonly failure: FailureRecord }
   /** Not of one operation: listening or connecting failed. */
   | { readonly type: 'broken'; readonly failure: FailureRecord }

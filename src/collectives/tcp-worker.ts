@@ -1,6 +1,6 @@
 /**
  * The worker thread that owns one rank's sockets and runs its collectives, so that a rank which computes keeps sending.
- * It sees the user's numbers only as buffers that the main thread transfers to it.
+ * It sees the user's numbers only as the shared buffers that the main thread copies them to.
  */
 import { parentPort, workerData } from 'node:worker_threads'
 import { viewOf } from './call.js'
@@ -12,9 +12,12 @@ import { TcpMesh } from './transports/tcp-mesh.js'
 const options: WorkerOptions = workerData
 let mesh: TcpMesh
 let engine: Engine | undefined
+/** By number: the staging buffers that the main thread has told of. */
+const buffers = new Map<number, SharedArrayBuffer>()
 
 parentPort!.on('message', (message: ToWorker) => {
   if (message.type === 'run') void run(message)
+  else if (message.type === 'forget') buffers.delete(message.staging)
   else if (message.type === 'connect') void mesh.connect(message.addresses).then(connected, broken)
   else void close()
 })
@@ -28,15 +31,15 @@ function connected(transport: Awaited<ReturnType<TcpMesh['connect']>>): void {
   post({ type: 'connected' })
 }
 
-async function run({ id, call, elements, buffer }: Extract<ToWorker, { type: 'run' }>): Promise<void> {
+async function run(message: Extract<ToWorker, { type: 'run' }>): Promise<void> {
+  const { id, call, elements, staging, buffer } = message
+  if (buffer) buffers.set(staging, buffer)
   try {
-    await engine!.run(call, viewOf(call.dtype, buffer, elements))
+    await engine!.run(call, viewOf(call.dtype, buffers.get(staging)!, elements))
+    post({ type: 'done', id, bytesSent: engine!.links.bytesSent })
   } catch (error) {
-    // The buffer stays here: a link may still hold parts of it that it could not write.
     post({ type: 'failed', id, failure: toRecord(error) })
-    return
   }
-  post({ type: 'done', id, buffer, bytesSent: engine!.links.bytesSent }, [buffer])
 }
 
 async function close(): Promise<void> {
@@ -48,6 +51,6 @@ function broken(error: unknown): void {
   post({ type: 'broken', failure: toRecord(error) })
 }
 
-function post(message: FromWorker, transfer: readonly ArrayBuffer[] = []): void {
-  parentPort!.postMessage(message, [...transfer])
+function post(message: FromWorker): void {
+  parentPort!.postMessage(message)
 }
