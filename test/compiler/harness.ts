@@ -193,21 +193,27 @@ export async function compare(
   })
 }
 
-/** Within `tolerance` of the largest expected number; integers, infinities and NaN exactly. */
-export function expectClose(actual: Numbers, expected: Numbers, what: string, tolerance = 1e-5): void {
+/** The largest absolute value, infinities and NaN left out. */
+export const largestOf = (data: Float32Array): number =>
+  data.reduce((max, x) => (Number.isFinite(x) ? Math.max(max, Math.abs(x)) : max), 0)
+
+/** Within `tolerance` of `largest`, the largest expected number; integers, infinities and NaN exactly. */
+export function expectClose(
+  actual: Numbers,
+  expected: Numbers,
+  what: string,
+  tolerance = 1e-5,
+  largest = expected instanceof Float32Array ? Math.max(largestOf(expected), 1e-3) : 0,
+): void {
   expect(actual.length, what).toBe(expected.length)
   if (!(expected instanceof Float32Array)) {
     expect([...actual], what).toEqual([...expected])
     return
   }
-  const finite = expected.filter(Number.isFinite)
-  const largest = finite.reduce((max, x) => Math.max(max, Math.abs(x)), 1e-3)
   actual.forEach((x, i) => {
     const y = expected[i]!
     const close = Number.isFinite(y) ? Math.abs(x - y) <= tolerance * largest : Object.is(x, y)
     if (!close)
-      expect.fail(
-        `${what}: element ${i} is ${x}, expected ${y} (largest ${largest}); ${actual.length} elements`,
-      )
+      expect.fail(`${what}: element ${i} of ${actual.length} is ${x}, expected ${y} (largest ${largest})`)
   })
 }
