@@ -43,6 +43,8 @@ export interface KernelGraph {
   readonly constants: ReadonlyMap<Value, Numbers>
   readonly nodes: readonly KernelNode[]
   readonly outputs: readonly Value[]
+  /** Positions in `params` of the variables that the last outputs are new values of, in the same order. */
+  readonly updated: readonly number[]
 }
 
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)

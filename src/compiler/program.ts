@@ -24,12 +24,20 @@ export interface Output {
   readonly shape: readonly number[]
 }
 
+/** A variable that every run gives a new value, which the caller takes over or not. */
+export interface Update {
+  /** Its position in the request's `params`. */
+  readonly param: number
+  readonly value: Numbers
+}
+
 export class Program {
   private constructor(
     private readonly session: Session,
     private readonly lowered: Lowered,
     private readonly randoms: readonly { readonly input: RandomInput; readonly buffer: Float32Array }[],
     readonly outputs: readonly Output[],
+    readonly updates: readonly Update[],
     /** Milliseconds that tracing and building the session took. */
     readonly compileMs: number,
   ) {}
@@ -51,13 +59,23 @@ export class Program {
         randoms.map(({ buffer }) => buffer),
       ),
     )
-    const specs = graph.outputs.slice(0, graph.outputs.length - request.gradients.length)
-    const outputs = specs.map(({ shape, dtype }, i) => ({
+    const ends = graph.outputs.length - graph.updated.length
+    const outputs = graph.outputs.slice(0, ends - request.gradients.length).map(({ shape, dtype }, i) => ({
       shape,
       data: request.outputs?.[i] ?? buffer(shape, dtype),
     }))
-    session.bindOutputs(pairs(lowered.outputs, [...outputs.map(({ data }) => data), ...request.gradients]))
-    return new Program(session, lowered, randoms, outputs, performance.now() - start)
+    const updates = graph.outputs.slice(ends).map(({ shape, dtype }, i) => ({
+      param: graph.updated[i]!,
+      value: buffer(shape, dtype),
+    }))
+    session.bindOutputs(
+      pairs(lowered.outputs, [
+        ...outputs.map(({ data }) => data),
+        ...request.gradients,
+        ...updates.map(({ value }) => value),
+      ]),
+    )
+    return new Program(session, lowered, randoms, outputs, updates, performance.now() - start)
   }
 
   /**

@@ -28,6 +28,8 @@ export class Recording {
   readonly nodes: KernelNode[] = []
   readonly constants = new Map<Value, { readonly data: Numbers; readonly where: string }>()
   readonly randoms: { value: Value; layer: string }[] = []
+  /** Variables that were assigned, and what they hold after the step: moving averages, for example. */
+  readonly assigned = new Map<tf.Variable, Value>()
   /** The layers being called right now, outermost first: what an error names. */
   readonly layers: string[] = []
   /** TensorFlow.js' handle of a tensor's data (an empty object) -> what it stands for here. */
@@ -67,6 +69,13 @@ export class Recording {
     const value = this.value({ shape, dtype: 'float32' })
     this.randoms.push({ value, layer })
     return this.tensor(value)
+  }
+
+  /** From here on `variable` stands for what `tensor` does. The variable itself is left alone. */
+  assign(variable: tf.Variable, tensor: tf.Tensor): void {
+    const value = this.lookUp(tensor)
+    this.assigned.set(variable, value)
+    this.bind(variable.dataId, value)
   }
 
   record(
@@ -227,11 +236,8 @@ export function withRecording<T>(body: (recording: Recording) => T): T {
   void tf.setBackend(BACKEND)
   const variable = tf.Variable.prototype
   const { assign } = variable
-  variable.assign = function (this: tf.Variable) {
-    throw new UntraceableError(
-      `the model assigns variable ${this.name} ${recording().where()} during a training step (a moving average?); ` +
-        'variables that change without a gradient are not covered by the compiler yet',
-    )
+  variable.assign = function (this: tf.Variable, tensor: tf.Tensor) {
+    recording().assign(this, tensor)
   }
   tf.engine().startScope()
   try {

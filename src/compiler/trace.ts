@@ -21,10 +21,10 @@ export interface TraceRequest {
 
 /**
  * The kernel graph of `request`: parameters (trainable, then frozen) and inputs in; the body's outputs, then one
- * gradient per trainable variable, out.
+ * gradient per trainable variable, and the new values of variables that the body assigned, out.
  *
- * @throws UntraceableError naming the op and the layer: an uncovered op, a tensor read while tracing, a variable
- *   assigned while tracing, or a random number that would be the same at every step.
+ * @throws UntraceableError naming the op and the layer: an uncovered op, a tensor read while tracing, a
+ *   trainable or unknown variable assigned, or a random number that would be the same at every step.
  */
 export function trace(request: TraceRequest): KernelGraph {
   const first = traceOnce(request)
@@ -47,12 +47,22 @@ function traceOnce({ trainable, frozen, layers, inputs, body }: TraceRequest): T
     })
     const values = inputs.map((spec) => recording.value(spec))
     const run = () => body(values.map((value) => recording.tensor(value)))
-    const outputs = withLayers(layers, recording, () =>
+    const results = withLayers(layers, recording, () =>
       trainable.length === 0 ? run() : withGradients(run, trainable, recording),
     ).map((tensor) => recording.lookUp(tensor))
+    const updated = [...recording.assigned.keys()].map((variable) => {
+      const position = frozen.indexOf(variable)
+      if (position >= 0) return trainable.length + position
+      throw new UntraceableError(
+        `the model assigns variable ${variable.name} during a training step, which ` +
+          (trainable.includes(variable) ? 'the optimizer updates' : 'is not among its weights or params') +
+          ': assign only variables that are not trained, and list them',
+      )
+    })
+    const outputs = [...results, ...recording.assigned.values()]
     const constants = new Map([...recording.constants].map(([value, { data }]) => [value, data]))
     const { randoms, nodes } = recording
-    return { recording, graph: { params, inputs: values, randoms, constants, nodes, outputs } }
+    return { recording, graph: { params, inputs: values, randoms, constants, nodes, outputs, updated } }
   })
 }
 

@@ -9,12 +9,13 @@ import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../collectives/communicator.js'
 import { add } from '../collectives/kernels/kernels.js'
+import type { Update } from '../compiler/program.js'
 import type { Batch, NdArray } from '../data/dataset.js'
 import { LockstepError } from '../errors.js'
 import { type BatchInput, checkLabels, checkShape, type Input, readInput } from './batch.js'
 import type { JsonObject } from './checkpoint/checkpoints.js'
 import { loadCheckpoint, saveCheckpoint } from './ddp-checkpoint.js'
-import { type Bucket, bucketsOf, sumOverRanks } from './gradient-exchange.js'
+import { averageOverRanks, type Bucket, bucketsOf, sumOverRanks } from './gradient-exchange.js'
 import { type LossFunction, type LossName, lossOf } from './losses.js'
 import { type FunctionalModel, type Model, modelOf } from './model.js'
 import type { Optimizer } from './optimizers/index.js'
@@ -54,6 +55,8 @@ export class Ddp {
   private readonly parameters: Parameters
   private readonly programs: TrainingPrograms
   private readonly optimizer: Optimizer
+  /** Of all parameters, in the order that programs number them. */
+  private readonly views: readonly Float32Array[]
   private readonly buckets: readonly Bucket[]
   private readonly seed: number
   private steps = 0
@@ -82,6 +85,7 @@ export class Ddp {
     this.optimizer = optimizer
     this.seed = seed
     this.parameters = new Parameters(this.model.parameters, optimizer.slots)
+    this.views = this.parameters.views()
     this.programs = new TrainingPrograms(this.model, this.parameters, threads)
     this.buckets = bucketsOf(this.parameters.reduced.length, bucketBytes)
   }
@@ -110,11 +114,14 @@ export class Ddp {
    * @throws LockstepError on every rank when the loss is not finite, naming the ranks where; parameters are untouched.
    */
   async step(x: BatchInput, y: BatchInput): Promise<StepResult> {
-    await this.forwardBackward(x, y)
+    const updates = await this.forwardBackward(x, y)
     const { parameters, optimizer } = this
     if (this.accumulating) add(parameters.reduced, parameters.sums)
     this.accumulating = false
     const ownLoss = parameters.stats[0]! / parameters.stats[1]!
+    const averages = averageOverRanks(this.links, updates, parameters.stats[1]!)
+    // Awaited below; when the gradients fail first, its own failure has nothing to add.
+    averages.catch(() => {})
     let result: StepResult | undefined
     for await (const { start, end } of sumOverRanks(this.links, parameters.reduced, this.buckets)) {
       if (result === undefined) {
@@ -131,7 +138,9 @@ export class Ddp {
         gradScale: 1 / result.samples,
       })
     }
+    const states = await averages
     if (result === undefined) throw await this.notFinite(ownLoss)
+    this.takeOver(states)
     this.steps++
     return result
   }
@@ -141,7 +150,7 @@ export class Ddp {
    * weighs every sample of every micro-batch alike. PyTorch's `no_sync`. @returns the mean loss of this rank's batch.
    */
   async accumulate(x: BatchInput, y: BatchInput): Promise<number> {
-    await this.forwardBackward(x, y)
+    this.takeOver(await this.forwardBackward(x, y))
     const { sums, reduced, stats } = this.parameters
     if (this.accumulating) add(sums, reduced)
     else sums.set(reduced)
@@ -219,11 +228,17 @@ export class Ddp {
   }
 
   /** Fills the gradient buffer with sums over this rank's samples, and the stats with their loss and number. */
-  private async forwardBackward(x: BatchInput, y: BatchInput): Promise<void> {
+  private async forwardBackward(x: BatchInput, y: BatchInput): Promise<readonly Update[]> {
     const [features, labels] = this.readBatch(x, y)
     const samples = features.spec.shape[0]!
-    await this.programs.train(features, labels, samples, [this.seed, this.links.rank, this.passes++])
+    const key = [this.seed, this.links.rank, this.passes++]
+    const updates = await this.programs.train(features, labels, samples, key)
     this.parameters.stats[1] = samples
+    return updates
+  }
+
+  private takeOver(updates: readonly Update[]): void {
+    for (const { param, value } of updates) this.views[param]!.set(value)
   }
 
   private readBatch(x: BatchInput, y: BatchInput): [Input, Input] {

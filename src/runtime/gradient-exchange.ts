@@ -3,6 +3,30 @@
  * still on the wire (Li et al. 2020, "PyTorch Distributed", section 3.2.2). It does not know what the numbers mean.
  */
 import type { Communicator } from '../collectives/communicator.js'
+import type { Update } from '../compiler/program.js'
+
+/**
+ * The mean over all ranks' samples of values that change without a gradient, such as batch norm's moving averages:
+ * every rank weighs its own by `samples`. All ranks then hold the same, where PyTorch DDP takes rank 0's.
+ */
+export async function averageOverRanks(
+  links: Communicator,
+  updates: readonly Update[],
+  samples: number,
+): Promise<readonly Update[]> {
+  if (links.size === 1 || updates.length === 0) return updates
+  const sums = Float64Array.from([
+    samples,
+    ...updates.flatMap(({ value }) => Array.from(value, (n) => n * samples)),
+  ])
+  await links.allReduce(sums, 'sum')
+  let at = 1
+  return updates.map(({ param, value }) => {
+    const mean = Float32Array.from(sums.subarray(at, at + value.length), (sum) => sum / sums[0]!)
+    at += value.length
+    return { param, value: mean }
+  })
+}
 
 export interface Bucket {
   /** Positions in the buffer, in floats; start inclusive, end exclusive. */

@@ -3,7 +3,7 @@
  * when its shape is first seen, and then kept. It runs programs; it exchanges and updates nothing.
  */
 import * as tf from '@tensorflow/tfjs-core'
-import { type Output, Program, type ProgramRequest } from '../compiler/program.js'
+import { type Output, Program, type ProgramRequest, type Update } from '../compiler/program.js'
 import { LockstepError } from '../errors.js'
 import type { Input } from './batch.js'
 import type { Model } from './model.js'
@@ -37,11 +37,12 @@ export class TrainingPrograms {
 
   /**
    * One forward and backward pass: writes `weight` × loss to the first stat and `weight` × gradients to the
-   * gradient buffer. Random layers draw from `key`.
+   * gradient buffer. Random layers draw from `key`. @returns new values of moving averages and the like.
    */
-  async train(x: Input, y: Input, weight: number, key: readonly number[]): Promise<void> {
+  async train(x: Input, y: Input, weight: number, key: readonly number[]): Promise<readonly Update[]> {
     const program = await remember(this.training, shapeKey(x, y), () => this.compileTraining(x, y))
     await program.run([x.data, y.data, Float32Array.of(weight)], key)
+    return program.updates
   }
 
   /** Loss and predictions, random layers switched off. */
