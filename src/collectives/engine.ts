@@ -8,12 +8,12 @@ import { barrier } from './barrier.js'
 import { broadcast } from './broadcast.js'
 import { type Call, describeCall, type Operation } from './call.js'
 import type { Numbers } from './communicator.js'
+import { timedOut } from './diagnosis.js'
 import { CollectiveError } from './failures.js'
 import { type Flight, FlightRecorder } from './flight-recorder.js'
 import { Links } from './links.js'
 import { reduceScatter } from './reduce-scatter.js'
 import type { Transport } from './transport.js'
-import type { Frame } from './wire/frame.js'
 
 /** How long ranks have to say where they are, once an operation has timed out. */
 const GRACE_MS = 500
@@ -82,33 +82,10 @@ export class Engine {
   }
 
   async #expire(flight: Flight): Promise<void> {
-    const awaited = this.links.awaited
+    const { rank, size, awaited } = this.links
     const statuses = await this.links.ask(GRACE_MS)
     if (flight.ended !== undefined) return
-    const { sequence, call } = flight
-    const what = `${describeCall(call)}, operation ${sequence} of rank ${this.links.rank}, `
-    const silence = `made no progress for ${this.#timeoutMs / 1000} s`
-    this.links.fail(
-      new CollectiveError(
-        `${what}${silence}: ${this.#missing(sequence, awaited, statuses)}; see what they are doing, or raise the timeout (LOCKSTEP_TIMEOUT, in seconds)`,
-      ),
-    )
+    const message = timedOut(flight, this.#timeoutMs / 1000, { rank, size, awaited, statuses })
+    this.links.fail(new CollectiveError(message))
   }
-
-  #missing(sequence: number, awaited: readonly number[], statuses: ReadonlyMap<number, Frame>): string {
-    const missing: string[] = []
-    for (let peer = 0; peer < this.links.size; peer++) {
-      if (peer === this.links.rank) continue
-      const status = statuses.get(peer)
-      if (!status) missing.push(`rank ${peer} does not answer`)
-      else if (status.sequence < sequence) missing.push(`rank ${peer} has not called it (${lastOf(status)})`)
-    }
-    if (missing.length > 0) return missing.join(', ')
-    const silent = awaited.length > 0 ? `rank ${awaited.join(', rank ')}` : 'the links that it sends on'
-    return `all ranks have called it, but nothing moves from ${silent}`
-  }
-}
-
-function lastOf({ sequence, call }: Frame): string {
-  return call ? `its last is operation ${sequence}, ${describeCall(call)}` : 'it has called none yet'
 }

@@ -8,7 +8,7 @@ import { BLOCK_BYTES, decodeHeader, type Frame, HEADER_BYTES } from './wire/fram
 const EARLY_BYTES = 2 * BLOCK_BYTES
 
 export interface InboxOwner {
-  /** A data frame's header is there. False: its sender is not to be listened to any more. */
+  /** A data frame's header is there, or its turn has come. False: its sender is not to be listened to any more. */
   announced(frame: Frame): boolean
   /** A data frame of another length than `expected` came where one was waited for. */
   mismatched(frame: Frame, expected: number): void
@@ -95,7 +95,7 @@ export class Inbox {
   #takeEarly({ frame, payload }: EarlyFrame, waiter: Waiter): void {
     this.#earlyBytes -= HEADER_BYTES + frame.length
     const into = waiter.targets[waiter.at]!
-    if (!this.#fits(frame, into)) return
+    if (!this.#owner.announced(frame) || !this.#fits(frame, into)) return
     into.set(payload)
     this.#release(payload)
     this.#hand(waiter)
@@ -104,7 +104,7 @@ export class Inbox {
   /** The frame has begun to arrive: its first bytes move over, the rest will come directly. */
   #takeOver(frame: Frame, waiter: Waiter): void {
     const into = waiter.targets[waiter.at]!
-    if (!this.#fits(frame, into)) return
+    if (!this.#owner.announced(frame) || !this.#fits(frame, into)) return
     into.set(this.#target.subarray(0, this.#filled))
     this.#release(this.#target)
     this.#target = into

@@ -8,7 +8,8 @@
  * least one rank, and that one tells all others in an abort frame.
  */
 import { LockstepError } from '../errors.js'
-import { type Call, describeCall, sameCall } from './call.js'
+import { type Call, sameCall } from './call.js'
+import { closedWorld, disagreement, peerFailed, whereabouts } from './diagnosis.js'
 import { CollectiveError, PeerFailedError } from './failures.js'
 import type { Flight, FlightRecorder } from './flight-recorder.js'
 import { Inbox } from './inbox.js'
@@ -94,9 +95,6 @@ export class Links implements TransportEvents {
    */
   receiveEach(peer: number, targets: readonly Uint8Array[], arrived: (index: number) => void): Promise<void> {
     const inbox = this.#inboxes[peer]!
-    const next = inbox.next
-    if (next) this.#agrees(peer, next)
-    else if (this.#gone.has(peer)) this.fail(this.#closedWorld(peer))
     if (this.failure) return Promise.reject(this.failure)
     const received = inbox.receive(targets, arrived)
     if (this.#gone.has(peer)) this.#peerLeft(peer)
@@ -162,8 +160,7 @@ export class Links implements TransportEvents {
 
   closed(peer: number, reason: string): void {
     if (this.failure || this.#gone.has(peer)) return
-    const message = `rank ${peer} failed: ${reason} while rank ${this.rank} was ${this.#whereabouts()}`
-    this.fail(new PeerFailedError(peer, message))
+    this.fail(new PeerFailedError(peer, peerFailed(peer, reason, this.rank, this.#whereabouts())))
   }
 
   /** The header of a data frame of the current operation; most frames of one are alike. */
@@ -204,19 +201,8 @@ export class Links implements TransportEvents {
     ) {
       return true
     }
-    this.fail(this.#disagreement(peer, frame, mine))
+    this.fail(new CollectiveError(disagreement(this.rank, mine, peer, frame)))
     return false
-  }
-
-  #disagreement(peer: number, frame: Frame, mine: Flight | undefined): CollectiveError {
-    const theirCall = `rank ${peer} called ${describeCall(frame.call!)} as its operation ${frame.sequence}`
-    const myCall = mine
-      ? `rank ${this.rank} called ${describeCall(mine.call)} as its operation ${mine.sequence}`
-      : `rank ${this.rank} no longer knows its operation ${frame.sequence}`
-    const [first, second] = this.rank < peer ? [myCall, theirCall] : [theirCall, myCall]
-    return new CollectiveError(
-      `${first}, but ${second}: every rank must call the same collectives in the same order`,
-    )
   }
 
   #controlled(peer: number, frame: Frame, payload: Uint8Array): void {
@@ -247,16 +233,11 @@ export class Links implements TransportEvents {
   }
 
   #closedWorld(peer: number): CollectiveError {
-    return new CollectiveError(
-      `rank ${peer} closed its world while rank ${this.rank} is ${this.#whereabouts()}: every rank must call the same collectives in the same order before it closes`,
-    )
+    return new CollectiveError(closedWorld(peer, this.rank, this.#whereabouts()))
   }
 
   #whereabouts(): string {
-    const flight = this.#current
-    if (flight) return `in operation ${flight.sequence}, ${describeCall(flight.call)}`
-    const last = this.#recorder.last
-    return last ? `past operation ${last.sequence}, ${describeCall(last.call)}` : 'before its first operation'
+    return whereabouts(this.#current, this.#recorder.last)
   }
 
   #tell(error: CollectiveError): void {
