@@ -230,6 +230,8 @@ function refusalOf(op: Op, values: readonly Value[], attrs: unknown): string | u
  */
 export function withRecording<T>(body: (recording: Recording) => T): T {
   registerRecorder()
+  // In a process that has not yet computed anything, this chooses the backend to return to.
+  tf.backend()
   const previous = tf.getBackend()
   current = new Recording()
   // Registered with a synchronous factory, so setBackend has done its work when it returns.
@@ -245,7 +247,7 @@ export function withRecording<T>(body: (recording: Recording) => T): T {
   } finally {
     tf.engine().endScope()
     variable.assign = assign
-    if (previous) void tf.setBackend(previous)
+    void tf.setBackend(previous)
     current = undefined
   }
 }

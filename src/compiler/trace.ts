@@ -3,8 +3,8 @@
  * TensorFlow.js' own gradient functions call kernels, so the backward pass is recorded like the forward one.
  */
 import * as tf from '@tensorflow/tfjs-core'
-import type { KernelGraph, Spec } from './graph.js'
-import { type Layer, withLayers } from './random-layers.js'
+import { type KernelGraph, printGraph, type Spec } from './graph.js'
+import { type Layer, withLayers } from './layers.js'
 import { type Recording, UntraceableError, withRecording } from './recorder.js'
 
 export interface TraceRequest {
@@ -90,16 +90,24 @@ function withGradients(
   return [...outputs, ...trainable.map(gradient)]
 }
 
-/** A constant that differs between two traces was drawn at random in JavaScript. */
+const REPEATED = 'which a recorded training step would repeat at every step'
+
+/** What differs between two traces was drawn at random in JavaScript. */
 function refuseFrozenRandomness(first: Traced, second: Traced): void {
   const others = [...second.recording.constants.values()]
   let i = 0
   for (const { data, where } of first.recording.constants.values()) {
-    const other = others[i++]!.data
-    if (data.length === other.length && data.every((n, k) => Object.is(n, other[k]))) continue
+    const other = others[i++]?.data
+    if (data.length === other?.length && data.every((n, k) => Object.is(n, other[k]))) continue
     throw new UntraceableError(
-      `the model draws random numbers ${where}, which a recorded training step would repeat at every step; use ` +
+      `the model draws random numbers ${where}, ${REPEATED}; use ` +
         'tf.layers.dropout, which is redrawn, or pass the random tensor as an input',
+    )
+  }
+  if (printGraph(first.graph) !== printGraph(second.graph)) {
+    throw new UntraceableError(
+      `the model computes something else each time it is called (Math.random, Date or a counter?), ${REPEATED}; ` +
+        'make it depend on its inputs and variables alone',
     )
   }
 }

@@ -3,6 +3,7 @@
  * listed as uncovered, and a kernel in both or neither is a compile error.
  */
 import type * as tf from '@tensorflow/tfjs-core'
+import { batchNormOps, ownBatchNormOps } from './batch-norm.js'
 import { convolutionOps } from './convolution.js'
 import { elementwiseOps } from './elementwise.js'
 import { matmulOps } from './matmul.js'
@@ -17,6 +18,7 @@ type KernelName = {
 }[keyof typeof tf]
 
 const covered = {
+  ...batchNormOps,
   ...convolutionOps,
   ...elementwiseOps,
   ...matmulOps,
@@ -66,7 +68,6 @@ const uncovered = [
   'FlipLeftRight',
   'FloorDiv',
   'FromPixels',
-  'FusedBatchNorm',
   'FusedDepthwiseConv2D',
   'GatherNd',
   'GatherV2',
@@ -131,11 +132,14 @@ const uncovered = [
 type Forgotten = Exclude<KernelName, keyof typeof covered | (typeof uncovered)[number]>
 const nothingForgotten: Record<Forgotten, never> = {}
 
-const table = new Map<string, Op>(Object.entries(covered))
+/** Kernels that only layers written anew call (../layers.ts). */
+const own = { ...ownBatchNormOps } satisfies Record<string, Op>
+
+const table = new Map<string, Op>(Object.entries({ ...covered, ...own }))
 
 /** Names of all kernels that a trace may meet, covered or not. */
 export function kernelNames(): string[] {
-  return [...Object.keys({ ...covered, ...nothingForgotten }), ...uncovered]
+  return [...Object.keys({ ...covered, ...own, ...nothingForgotten }), ...uncovered]
 }
 
 /** The op behind a TensorFlow.js kernel; undefined when the compiler does not cover it. */
