@@ -245,9 +245,17 @@ export function withRecording<T>(body: (recording: Recording) => T): T {
   try {
     return body(current)
   } finally {
+    forgetTape()
     tf.engine().endScope()
     variable.assign = assign
     void tf.setBackend(previous)
     current = undefined
   }
+}
+
+/** When a gradient fails half-way, TensorFlow.js keeps for ever what its tape had saved. */
+function forgetTape(): void {
+  const { state } = tf.engine()
+  for (const { saved } of state.activeTape ?? []) tf.dispose(saved ?? [])
+  state.activeTape = null as never
 }

@@ -72,7 +72,7 @@ function withGradients(
   recording: Recording,
 ): tf.Tensor[] {
   let outputs: tf.Tensor[] = []
-  const { grads } = tf.variableGrads(() => {
+  const lossOf = () => {
     outputs = run()
     const loss = outputs[0]!
     if (loss.rank !== 0) {
@@ -81,7 +81,8 @@ function withGradients(
       )
     }
     return loss as tf.Scalar
-  }, [...trainable])
+  }
+  const grads = gradientsOf(lossOf, trainable)
   const gradient = (variable: tf.Variable): tf.Tensor => {
     const found = grads[variable.name]
     if (found != null) return found
@@ -90,10 +91,38 @@ function withGradients(
   return [...outputs, ...trainable.map(gradient)]
 }
 
+function gradientsOf(loss: () => tf.Scalar, trainable: readonly tf.Variable[]): tf.NamedTensorMap {
+  try {
+    return tf.variableGrads(loss, [...trainable]).grads
+  } catch (cause) {
+    // TensorFlow.js tells its errors apart by their messages only.
+    const { message } = cause as Error
+    const kernel = /gradient function not found for (\w+)/.exec(message)?.[1]
+    if (kernel !== undefined) {
+      throw new UntraceableError(
+        `TensorFlow.js has no gradient of its op ${kernel}, through which the loss depends on a trainable variable; ` +
+          'use an op that has one',
+        { cause },
+      )
+    }
+    if (!message.startsWith('Cannot find a connection')) throw cause
+    throw new UntraceableError(
+      'the loss does not depend on any trainable variable: compute it from what the model returns',
+      { cause },
+    )
+  }
+}
+
 const REPEATED = 'which a recorded training step would repeat at every step'
 
 /** What differs between two traces was drawn at random in JavaScript. */
 function refuseFrozenRandomness(first: Traced, second: Traced): void {
+  if (printGraph(first.graph) !== printGraph(second.graph)) {
+    throw new UntraceableError(
+      `the model computes something else each time it is called (Math.random, Date or a counter?), ${REPEATED}; ` +
+        'make it depend on its inputs and variables alone',
+    )
+  }
   const others = [...second.recording.constants.values()]
   let i = 0
   for (const { data, where } of first.recording.constants.values()) {
@@ -102,12 +131,6 @@ function refuseFrozenRandomness(first: Traced, second: Traced): void {
     throw new UntraceableError(
       `the model draws random numbers ${where}, ${REPEATED}; use ` +
         'tf.layers.dropout, which is redrawn, or pass the random tensor as an input',
-    )
-  }
-  if (printGraph(first.graph) !== printGraph(second.graph)) {
-    throw new UntraceableError(
-      `the model computes something else each time it is called (Math.random, Date or a counter?), ${REPEATED}; ` +
-        'make it depend on its inputs and variables alone',
     )
   }
 }

@@ -100,7 +100,7 @@ const inference: Op = {
   refuse: ([x, , , mean]) =>
     mean!.shape.length === 1 && mean!.shape[0] === x!.shape.at(-1)
       ? undefined
-      : 'with statistics that are no vector',
+      : 'was given statistics that are not one number a channel of the last dimension',
   infer: ([x]) => [x!],
   lower: (b, node: KernelNode) => {
     const [x, scale, offset, mean, variance] = node.inputs
