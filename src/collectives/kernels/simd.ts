@@ -2,14 +2,16 @@
  * Binds compiled WebAssembly kernels to the memory that their operands lie in, and decides when they may be used.
  * Refuses to know any kernel: each room brings its own bytes and its own scalar twins.
  *
- * The rule: operands that all lie in one Arena's memory go to SIMD; anything else (a plain Float32Array, two arenas)
+ * The rule: operands that all lie in one Arena's memory go to SIMD; anything else (a plain typed array, two arenas)
  * goes to the scalar twin, which gives the same bits. LOCKSTEP_KERNELS=scalar sends everything to the twins.
  */
 import { LockstepError } from '../../errors.js'
 import { memoryOf } from './arena.js'
 
+export type Operand = Float32Array | Uint16Array | Int8Array
+
 /** The kernels of type `K`, bound to the memory of these operands; undefined when the scalar twin must do it. */
-export type SimdKernels<K> = (...operands: readonly Float32Array[]) => K | undefined
+export type SimdKernels<K> = (...operands: readonly Operand[]) => K | undefined
 
 /**
  * @param base64 a module that imports `env.memory` and exports the functions of `K`; compiled at first use.

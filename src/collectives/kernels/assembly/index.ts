@@ -1,13 +1,7 @@
-// SIMD kernels over float32 buffers in the imported memory. Arguments are byte offsets and element counts that
-// ../kernels.ts has checked. Each has a scalar twin there, and gives exactly its bits. AssemblyScript, not TypeScript.
-
-/** dst[i] += src[i] */
-export function add(dst: usize, src: usize, length: usize): void {
-  const bytes = length << 2
-  const whole = bytes & ~15
-  let i: usize = 0
-  for (; i < whole; i += 16) {
-    v128.store(dst + i, f32x4.add(v128.load(dst + i), v128.load(src + i)))
-  }
-  for (; i < bytes; i += 4) store<f32>(dst + i, load<f32>(dst + i) + load<f32>(src + i))
-}
+// The collectives' SIMD kernels over the imported memory. Arguments are byte offsets and element counts that the
+// TypeScript beside this folder has checked. Each has a scalar twin there, and gives exactly its bits. AssemblyScript,
+// not TypeScript.
+export { add, minimum, maximum, multiply, divide } from './elementwise'
+export { sum2, sum3, sum4, sumAll2, sumAll3, sumAll4 } from './sums'
+export { toBfloat16, fromBfloat16, addBfloat16, toFloat16, fromFloat16, addFloat16 } from './half'
+export { quantise, dequantise, addQuantised } from './int8'
