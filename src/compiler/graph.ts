@@ -65,9 +65,15 @@ export function printGraph(graph: KernelGraph): string {
     const inputs = node.inputs.map((v) => (v === undefined ? '-' : `%${v.id}`)).join(', ')
     return `${node.outputs.map(spec).join(', ')} = ${node.kernel}(${inputs}) ${printAttrs(node.attrs)}`
   }
+  const list = (name: string, values: readonly Value[]) => `${name} ${values.map(spec).join(', ')}`
   return [
-    `params ${graph.params.map(spec).join(', ')}`,
-    `inputs ${graph.inputs.map(spec).join(', ')}`,
+    list('params', graph.params),
+    list('inputs', graph.inputs),
+    list(
+      'randoms',
+      graph.randoms.map(({ value }) => value),
+    ),
+    list('constants', [...graph.constants.keys()]),
     ...graph.nodes.map(line),
     `outputs ${graph.outputs.map((v) => `%${v.id}`).join(', ')}`,
   ].join('\n')

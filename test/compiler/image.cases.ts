@@ -141,6 +141,37 @@ const averages = (pad: 'same' | 1): Case =>
     (x) => avgPoolOracle(x, 3, 2, pad),
   )
 
+const normalize: TensorFunction = (x, mean, variance, offset, scale) =>
+  tf.batchNorm(
+    x,
+    mean as unknown as tf.Tensor1D,
+    variance as unknown as tf.Tensor1D,
+    offset as unknown as tf.Tensor1D,
+    scale as unknown as tf.Tensor1D,
+    1e-3,
+  )
+
+const normalization: Case[] = [
+  ...[
+    [2, 4, 3, 5],
+    [4, 5],
+    [2, 3, 5],
+  ].map((shape) =>
+    example(
+      `batchNorm [${shape}]`,
+      [floats(shape), floats([5]), floats([5], 0.5, 2), floats([5]), floats([5])],
+      normalize,
+    ),
+  ),
+  onConv('batchNorm', normalize, floats([5]), floats([5], 0.5, 2), floats([5]), floats([5])),
+  example(
+    'batchNorm without offset and scale',
+    [fixed(floats([4, 5])), fixed(floats([5])), fixed(floats([5], 0.5, 2))],
+    (x, mean, variance) =>
+      tf.batchNorm(x, mean as unknown as tf.Tensor1D, variance as unknown as tf.Tensor1D),
+  ),
+]
+
 const pooling: Case[] = [
   onConv('pooling', (y) => [tf.maxPool(y, 2, 1, 'valid'), tf.avgPool(y, [2, 3], 2, 'valid')]),
   onConv('max-pooling with padding same', (y) => tf.maxPool(y, 2, 1, 'same')),
@@ -229,6 +260,7 @@ const convolution: Case[] = [
 
 export const imageCases: readonly Case[] = [
   ...convolution,
+  ...normalization,
   ...pooling,
   ...arithmetic,
   ...reductions,

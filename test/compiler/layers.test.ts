@@ -78,6 +78,9 @@ describe('layers', () => {
     reshape: () => [layers.reshape({ targetShape: [10, 9] })],
     permute: () => [layers.permute({ dims: [3, 1, 2] })],
     zeroPadding2d: () => [layers.zeroPadding2d({ padding: 1 })],
+    batchNormalization: () => [layers.batchNormalization({ gammaInitializer: 'randomNormal' })],
+    'batchNormalization and ReLU': () => [layers.batchNormalization(), layers.reLU()],
+    'batchNormalization of vectors': () => [layers.flatten(), layers.batchNormalization()],
     'softmax over channels': () => [layers.softmax({ axis: -1 })],
     'reLU and pooling': () => [layers.reLU(), layers.maxPooling2d({ poolSize: 2, strides: 1 })],
   }
