@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
-  // Tests run from source; only test/package.test.ts and what it installs come from dist.
+  // Tests run from source, as do the ranks they launch (tsconfig.source.json); only package.test.ts uses dist.
   resolve: {
     alias: [{ find: /^lockstep$/, replacement: fileURLToPath(new URL('./src/index.ts', import.meta.url)) }],
   },
@@ -11,6 +11,7 @@ export default defineConfig({
     // Ranks are processes of their own: a test file more at once only makes two cores change context.
     maxWorkers: 2,
     testTimeout: 60_000,
+    hookTimeout: 60_000,
     pool: 'forks',
   },
 })

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const MAIN = fileURLToPath(new URL('../../launcher/main.ts', import.meta.url))
@@ -20,9 +21,11 @@ export function fixture(name: string): string {
 }
 
 export function start(args: readonly string[], env: Record<string, string> = {}): Launched {
+  const { PATH, HOME, TMPDIR } = process.env
+  // With that tsconfig an example's 'lockstep' is the source too, not dist.
   const child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], {
     cwd: ROOT,
-    env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
+    env: { PATH, HOME, TMPDIR, TSX_TSCONFIG_PATH: join(ROOT, 'tsconfig.source.json'), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const output = { stdout: '', stderr: '' }
