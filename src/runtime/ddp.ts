@@ -18,14 +18,17 @@ import { loadCheckpoint, saveCheckpoint } from './ddp-checkpoint.js'
 import { averageOverRanks, type Bucket, bucketsOf, sumOverRanks } from './gradient-exchange.js'
 import { type LossFunction, type LossName, lossOf } from './losses.js'
 import { type FunctionalModel, type Model, modelOf } from './model.js'
+import { optimizerOf } from './optimizers/from-tensorflow.js'
 import type { Optimizer } from './optimizers/index.js'
+import { partOf, updatable } from './optimizers/ranges.js'
 import { Parameters, STATS } from './parameters.js'
 import { TrainingPrograms } from './training-programs.js'
 
 export interface DdpOptions {
   /** Needed for a layers model: a loss by name, or a function of (labels, predictions) with the batch's mean. */
   readonly loss?: LossName | LossFunction
-  readonly optimizer: Optimizer
+  /** One of Lockstep's, or one of tf.train that has an equal here. */
+  readonly optimizer: Optimizer | tf.Optimizer
   /** Of dropout and other random layers; each rank and step draws its own numbers from it. */
   readonly seed?: number
   /** Gradients travel in buckets of about this many bytes. */
@@ -71,20 +74,14 @@ export class Ddp {
     options: DdpOptions,
     threads: number,
   ) {
-    const { optimizer, seed = 0, bucketBytes = BUCKET_BYTES } = options
-    if (typeof optimizer?.update !== 'function') {
-      throw new LockstepError(
-        "ddp() needs one of Lockstep's optimizers, sgd(lr), momentum(lr) or adam(lr): TensorFlow.js optimizers cannot " +
-          'be applied to a compiled step',
-      )
-    }
+    const { seed = 0, bucketBytes = BUCKET_BYTES } = options
     if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
     if (!(bucketBytes > 0))
       throw new LockstepError(`bucketBytes is ${bucketBytes}: expected a number of bytes above 0`)
     this.model = modelOf(model, options.loss === undefined ? undefined : lossOf(options.loss))
-    this.optimizer = optimizer
+    this.optimizer = optimizerOf(options.optimizer)
     this.seed = seed
-    this.parameters = new Parameters(this.model.parameters, optimizer.slots)
+    this.parameters = new Parameters(this.model.parameters, this.optimizer.slots)
     this.views = this.parameters.views()
     this.programs = new TrainingPrograms(this.model, this.parameters, threads)
     this.buckets = bucketsOf(this.parameters.reduced.length, bucketBytes)
@@ -123,20 +120,17 @@ export class Ddp {
     // Awaited below; when the gradients fail first, its own failure has nothing to add.
     averages.catch(() => {})
     let result: StepResult | undefined
-    for await (const { start, end } of sumOverRanks(this.links, parameters.reduced, this.buckets)) {
+    let updated = 0
+    for await (const { end } of sumOverRanks(this.links, parameters.reduced, this.buckets)) {
       if (result === undefined) {
         const [loss, samples] = parameters.stats as unknown as [number, number]
         if (!Number.isFinite(loss)) break
         result = { loss: loss / samples, samples }
       }
-      const [from, to] = [Math.max(0, start - STATS), end - STATS]
-      optimizer.update({
-        params: parameters.trainable.subarray(from, to),
-        grads: parameters.gradients.subarray(from, to),
-        slots: parameters.slots.map((slot) => slot.subarray(from, to)),
-        step: this.steps + 1,
-        gradScale: 1 / result.samples,
-      })
+      const arrived = end - STATS
+      const to = updatable(optimizer.granularity, parameters.tensors, arrived, parameters.trainable.length)
+      if (to > updated) this.update(updated, to, 1 / result.samples)
+      updated = to
     }
     const states = await averages
     if (result === undefined) throw await this.notFinite(ownLoss)
@@ -239,6 +233,13 @@ export class Ddp {
 
   private takeOver(updates: readonly Update[]): void {
     for (const { param, value } of updates) this.views[param]!.set(value)
+  }
+
+  /** The optimizer's next step on the trainable floats [from, to). */
+  private update(from: number, to: number, gradScale: number): void {
+    const { trainable, gradients, slots, tensors } = this.parameters
+    const part = { params: trainable, grads: gradients, slots, tensors, step: this.steps + 1, gradScale }
+    this.optimizer.update(partOf(part, from, to))
   }
 
   private readBatch(x: BatchInput, y: BatchInput): [Input, Input] {

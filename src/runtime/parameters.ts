@@ -12,6 +12,7 @@ import { createHash } from 'node:crypto'
 import { Arena } from '../collectives/kernels/arena.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
 import type { Parameter } from './model.js'
+import type { TensorRange } from './optimizers/optimizer.js'
 
 /** Floats before the first gradient; a multiple of 16 keeps every tensor on a cache line. */
 export const STATS = 16
@@ -36,6 +37,8 @@ export class Parameters {
   /** As long as `trainable`. */
   readonly gradients: Float32Array
   readonly slots: readonly Float32Array[]
+  /** What lies where in `trainable`, in ascending order. */
+  readonly tensors: readonly TensorRange[]
   private readonly places: readonly Place[]
   private readonly slotNames: readonly string[]
 
@@ -55,6 +58,13 @@ export class Parameters {
     this.slots = slotNames.map(() => arena.alloc(trainableFloats))
     this.slotNames = slotNames
     this.places = places
+    this.tensors = this.ordered()
+      .filter(({ parameter }) => parameter.trainable)
+      .map((place) => ({
+        ...describe(place),
+        start: place.offset,
+        end: place.offset + place.parameter.variable.size,
+      }))
     this.readModel()
   }
 

@@ -2,37 +2,56 @@
  * What an optimizer is: a pure update rule over flat buffers. It refuses to own state: whoever calls it allocates the
  * slots (zeroed), saves them and counts the steps, so that any contiguous part of a model can be updated by itself.
  */
-import { LockstepError } from '../../errors.js'
 
 export interface Optimizer {
   readonly name: string
-  readonly hyper: Readonly<Record<string, number>>
+  /** What a checkpoint records of it. */
+  readonly hyper: Settings
   /** Names of its per-parameter state buffers, e.g. ['m', 'v']; each as long as the parameters and zero at the start. */
   readonly slots: readonly string[]
-  /** Updates `params` and `slots` in place; `grads` is only read. */
+  readonly granularity: Granularity
+  /** Updates `params` and `slots` in place; `grads` may be overwritten. */
   update(args: UpdateArgs): void
 }
 
-/** Buffers of one length: a whole model's or any contiguous part of it, the same part of each. */
+/**
+ * The smallest part of a model that one `update` call may be given: any range of elements, whole tensors only (LAMB's
+ * trust ratio), or all of the model at once (a global gradient norm).
+ */
+export type Granularity = 'element' | 'tensor' | 'model'
+
+/** Buffers of one length: a whole model's or a contiguous part of it that `granularity` allows, the same of each. */
 export interface UpdateArgs {
   readonly params: Float32Array
   readonly grads: Float32Array
   readonly slots: readonly Float32Array[]
+  /** What lies in the buffers, in ascending order; between two tensors there may be padding, where gradients are zero. */
+  readonly tensors: readonly TensorRange[]
   /** 1 at the first update. */
   readonly step: number
   /** Gradients are multiplied by it before use (the mean over ranks or accumulated batches, loss scaling). */
   readonly gradScale: number
 }
 
-/** Throws a LockstepError unless `value` is a number in [0, below). */
-export function requireInRange(
-  optimizer: string,
-  name: string,
-  value: number,
-  below = Number.POSITIVE_INFINITY,
-): void {
-  if (typeof value === 'number' && value >= 0 && value < below) return
-  const expected =
-    below === Number.POSITIVE_INFINITY ? 'a finite number >= 0' : `a number >= 0 and < ${below}`
-  throw new LockstepError(`${optimizer}: ${name} is ${String(value)}: expected ${expected}`)
+/** A parameter, or the part of it that lies in the buffers of one update: positions `start` to `end` - 1, in floats. */
+export interface TensorRange {
+  readonly name: string
+  /** Of the whole parameter. */
+  readonly shape: readonly number[]
+  readonly start: number
+  readonly end: number
+}
+
+/** Says of a parameter whether weight decay applies to it, e.g. `(_name, shape) => shape.length > 1`. */
+export type DecayMask = (name: string, shape: readonly number[]) => boolean
+
+/** Weight decay is `weightDecay` where the mask says so, by default everywhere. */
+export interface DecayOptions {
+  readonly weightDecay?: number | undefined
+  readonly mask?: DecayMask | undefined
+}
+
+/** Numbers, names, and what they nest in: plain JSON. */
+export interface Settings {
+  readonly [key: string]: number | string | Settings
 }

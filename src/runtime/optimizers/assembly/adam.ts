@@ -1,6 +1,7 @@
 /**
- * m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g * g;  params -= rate * m / (sqrt(v) + epsilon),
- * where g = gradScale * grads; the bias corrections are already inside `rate` and `epsilon`.
+ * m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g * g;
+ * params = keep * params - rate * m / (sqrt(v) + epsilon), where g = gradScale * grads + weightDecay * params;
+ * the bias corrections are already inside `rate` and `epsilon`.
  */
 export function adam(
   params: usize,
@@ -13,6 +14,8 @@ export function adam(
   oneMinusBeta2: f32,
   rate: f32,
   epsilon: f32,
+  weightDecay: f32,
+  keep: f32,
   gradScale: f32,
   length: usize,
 ): void {
@@ -24,23 +27,27 @@ export function adam(
   const c2 = f32x4.splat(oneMinusBeta2)
   const rates = f32x4.splat(rate)
   const epsilons = f32x4.splat(epsilon)
+  const weightDecays = f32x4.splat(weightDecay)
+  const keeps = f32x4.splat(keep)
   const scales = f32x4.splat(gradScale)
   let i: usize = 0
   for (; i < whole; i += 16) {
-    const g = f32x4.mul(v128.load(grads + i), scales)
+    const p = v128.load(params + i)
+    const g = f32x4.add(f32x4.mul(v128.load(grads + i), scales), f32x4.mul(weightDecays, p))
     const m = f32x4.add(f32x4.mul(b1, v128.load(firstMoment + i)), f32x4.mul(c1, g))
     const v = f32x4.add(f32x4.mul(b2, v128.load(secondMoment + i)), f32x4.mul(f32x4.mul(c2, g), g))
     v128.store(firstMoment + i, m)
     v128.store(secondMoment + i, v)
     const change = f32x4.div(f32x4.mul(rates, m), f32x4.add(f32x4.sqrt(v), epsilons))
-    v128.store(params + i, f32x4.sub(v128.load(params + i), change))
+    v128.store(params + i, f32x4.sub(f32x4.mul(keeps, p), change))
   }
   for (; i < bytes; i += 4) {
-    const g = load<f32>(grads + i) * gradScale
+    const p = load<f32>(params + i)
+    const g = load<f32>(grads + i) * gradScale + weightDecay * p
     const m = beta1 * load<f32>(firstMoment + i) + oneMinusBeta1 * g
     const v = beta2 * load<f32>(secondMoment + i) + oneMinusBeta2 * g * g
     store<f32>(firstMoment + i, m)
     store<f32>(secondMoment + i, v)
-    store<f32>(params + i, load<f32>(params + i) - (rate * m) / (sqrt(v) + epsilon))
+    store<f32>(params + i, keep * p - (rate * m) / (sqrt(v) + epsilon))
   }
 }

@@ -1,0 +1,48 @@
+/**
+ * m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g * g, where g = gradScale * grads;
+ * grads = correction * m / (sqrt(v) + epsilon) + weightDecay * params: the direction of the step, whose length comes later.
+ */
+export function lamb(
+  params: usize,
+  grads: usize,
+  firstMoment: usize,
+  secondMoment: usize,
+  beta1: f32,
+  oneMinusBeta1: f32,
+  beta2: f32,
+  oneMinusBeta2: f32,
+  correction: f32,
+  epsilon: f32,
+  weightDecay: f32,
+  gradScale: f32,
+  length: usize,
+): void {
+  const bytes = length << 2
+  const whole = bytes & ~15
+  const b1 = f32x4.splat(beta1)
+  const c1 = f32x4.splat(oneMinusBeta1)
+  const b2 = f32x4.splat(beta2)
+  const c2 = f32x4.splat(oneMinusBeta2)
+  const corrections = f32x4.splat(correction)
+  const epsilons = f32x4.splat(epsilon)
+  const decays = f32x4.splat(weightDecay)
+  const scales = f32x4.splat(gradScale)
+  let i: usize = 0
+  for (; i < whole; i += 16) {
+    const g = f32x4.mul(v128.load(grads + i), scales)
+    const m = f32x4.add(f32x4.mul(b1, v128.load(firstMoment + i)), f32x4.mul(c1, g))
+    const v = f32x4.add(f32x4.mul(b2, v128.load(secondMoment + i)), f32x4.mul(f32x4.mul(c2, g), g))
+    v128.store(firstMoment + i, m)
+    v128.store(secondMoment + i, v)
+    const r = f32x4.div(f32x4.mul(corrections, m), f32x4.add(f32x4.sqrt(v), epsilons))
+    v128.store(grads + i, f32x4.add(r, f32x4.mul(decays, v128.load(params + i))))
+  }
+  for (; i < bytes; i += 4) {
+    const g = load<f32>(grads + i) * gradScale
+    const m = beta1 * load<f32>(firstMoment + i) + oneMinusBeta1 * g
+    const v = beta2 * load<f32>(secondMoment + i) + oneMinusBeta2 * g * g
+    store<f32>(firstMoment + i, m)
+    store<f32>(secondMoment + i, v)
+    store<f32>(grads + i, (correction * m) / (sqrt(v) + epsilon) + weightDecay * load<f32>(params + i))
+  }
+}
