@@ -50,6 +50,12 @@ export class Recording {
     const known = this.values.get(info.dataId)
     if (known !== undefined)
       return sameShape(known.shape, info.shape) ? known : this.reshaped(known, info.shape)
+    if (info instanceof tf.Variable) {
+      throw new UntraceableError(
+        `the model reads variable ${info.name} ${this.where()}, which is not among its weights or params and would ` +
+          'keep its present value for ever: list it',
+      )
+    }
     const data = tf.engine().readSync(info.dataId) as Numbers
     const value = this.constant(data, info.shape, info.dtype)
     this.bind(info.dataId, value)

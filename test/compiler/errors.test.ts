@@ -51,10 +51,8 @@ const state = () => ({
   ...tf.memory(),
   backend: tf.getBackend(),
   assign: tf.Variable.prototype.assign,
-  scope: (tf.engine() as unknown as { state: { scopeStack: unknown[]; gradientDepth: number } }).state
-    .scopeStack.length,
-  depth: (tf.engine() as unknown as { state: { scopeStack: unknown[]; gradientDepth: number } }).state
-    .gradientDepth,
+  scopes: tf.engine().state.scopeStack.length,
+  depth: tf.engine().state.gradientDepth,
 })
 
 /** The error that tracing `request` throws; TensorFlow.js and the layers are as before. */
@@ -121,7 +119,7 @@ describe('refused, with op and layer named', () => {
     [
       'assignment',
       (x) => {
-        state1.assign(tf.scalar(1))
+        counted.assign(tf.scalar(1))
         return x
       },
       /assigns variable counted during a training step, which is not among its weights/,
@@ -150,6 +148,13 @@ describe('refused, with op and layer named', () => {
     const error = inCustomLayer(work)
     expect(error.message).toMatch(message)
     expect(error).toBeInstanceOf(UntraceableError)
+  })
+
+  test('a variable that is not listed', () => {
+    const error = refusal(functional(([x]) => [tf.add(x!, counted)]))
+    expect(error.message).toMatch(
+      /^the model reads variable counted in the model or loss function, which is not among/,
+    )
   })
 
   test('fused prelu', () => {
@@ -221,7 +226,7 @@ describe('refused, with op and layer named', () => {
 })
 
 let counter = 0
-const state1 = tf.variable(tf.scalar(0), false, 'counted')
+const counted = tf.variable(tf.scalar(0), false, 'counted')
 
 describe('TensorFlow.js is as before', () => {
   test('after a successful trace', () => {
