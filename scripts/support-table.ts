@@ -33,6 +33,10 @@ Not taken, each with an error of its own: \`dataFormat: 'NCHW'\` in \`tf.conv2d\
 the fused activation \`prelu\`, and gradients of dilated convolutions and of \`dimRoundingMode: 'ceil'\`, which
 TensorFlow.js itself does not have.
 
+Random numbers come from layers that are redrawn at every step: \`tf.layers.dropout\`. Others are an error, but for one
+case that cannot be told from a constant: numbers drawn from a fixed seed inside a model or loss function
+(\`tf.dropout(x, rate, noiseShape, seed)\`, \`tf.randomNormal(…, seed)\`) are the same at every step.
+
 `
 
 /** The page, as text. */

@@ -4,7 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core'
 import { type KernelGraph, printGraph, type Spec } from './graph.js'
-import { type Layer, withLayers } from './layers.js'
+import { type Layer, withLayers } from './layers/index.js'
 import { type Recording, UntraceableError, withRecording } from './recorder.js'
 
 export interface TraceRequest {
@@ -95,22 +95,29 @@ function gradientsOf(loss: () => tf.Scalar, trainable: readonly tf.Variable[]): 
   try {
     return tf.variableGrads(loss, [...trainable]).grads
   } catch (cause) {
-    // TensorFlow.js tells its errors apart by their messages only.
-    const { message } = cause as Error
-    const kernel = /gradient function not found for (\w+)/.exec(message)?.[1]
-    if (kernel !== undefined) {
-      throw new UntraceableError(
-        `TensorFlow.js has no gradient of its op ${kernel}, through which the loss depends on a trainable variable; ` +
-          'use an op that has one',
-        { cause },
-      )
-    }
-    if (!message.startsWith('Cannot find a connection')) throw cause
-    throw new UntraceableError(
-      'the loss does not depend on any trainable variable: compute it from what the model returns',
-      { cause },
+    const reason = gradientFailure((cause as Error).message)
+    throw reason === undefined ? cause : new UntraceableError(reason, { cause })
+  }
+}
+
+/** What to do about an error of TensorFlow.js' tape, which tells its errors apart by their messages only. */
+function gradientFailure(message: string): string | undefined {
+  const missing = /gradient function not found for (\w+)/.exec(message)?.[1]
+  if (missing !== undefined) {
+    return (
+      `TensorFlow.js has no gradient of its op ${missing}, through which the loss depends on a trainable variable; ` +
+      'use an op that has one'
     )
   }
+  const wrong = /^Error in gradient for op (\w+)\./.exec(message)?.[1]
+  if (wrong !== undefined) {
+    return (
+      `TensorFlow.js' gradient of its op ${wrong} is wrong for inputs that broadcast; give them one rank ` +
+      'and shape first (tf.reshape, tf.broadcastTo)'
+    )
+  }
+  if (!message.startsWith('Cannot find a connection')) return undefined
+  return 'the loss does not depend on any trainable variable: compute it from what the model returns'
 }
 
 const REPEATED = 'which a recorded training step would repeat at every step'

@@ -3,7 +3,7 @@ import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
 import { initializers, type LayersModel, layers } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
-import type { Layer } from '../../src/compiler/layers.js'
+import type { Layer } from '../../src/compiler/layers/index.js'
 import { Program } from '../../src/compiler/program.js'
 import { UntraceableError } from '../../src/compiler/recorder.js'
 import { type TraceRequest, trace } from '../../src/compiler/trace.js'
@@ -213,6 +213,26 @@ describe('refused, with op and layer named', () => {
     expect(error.message).toMatch(/^the loss does not depend on any trainable variable/)
     model.dispose()
   })
+
+  test.each<[string, number[], number[], (x: tf.Tensor, y: tf.Tensor) => tf.Tensor]>([
+    ['BatchMatMul', [2, 4, 3], [3, 5], tf.matMul],
+    ['Maximum', [2, 3], [3], tf.maximum],
+    ['SquaredDifference', [2, 3], [3], tf.squaredDifference],
+  ])(
+    '%s of a broadcast variable, whose gradient TensorFlow.js has wrong',
+    (kernel, shape, weightShape, op) => {
+      const weight = tf.variable(tf.ones(weightShape))
+      const error = refusal({
+        trainable: [weight],
+        frozen: [],
+        layers: [],
+        inputs: [{ shape, dtype: 'float32' }],
+        body: ([x]) => [tf.sum(op(x!, weight))],
+      })
+      weight.dispose()
+      expect(error.message).toMatch(`gradient of its op ${kernel} is wrong for inputs that broadcast`)
+    },
+  )
 
   test('an op without a gradient', () => {
     const { model, request } = stepOf([layers.dense({ units: 2 })])

@@ -81,6 +81,11 @@ describe('layers', () => {
     batchNormalization: () => [layers.batchNormalization({ gammaInitializer: 'randomNormal' })],
     'batchNormalization and ReLU': () => [layers.batchNormalization(), layers.reLU()],
     'batchNormalization of vectors': () => [layers.flatten(), layers.batchNormalization()],
+    layerNormalization: () => [layers.layerNormalization({ betaInitializer: 'randomNormal' })],
+    'layerNormalization of vectors': () => [
+      layers.flatten(),
+      layers.layerNormalization({ epsilon: 0.1, gammaInitializer: 'randomNormal' }),
+    ],
     'softmax over channels': () => [layers.softmax({ axis: -1 })],
     'reLU and pooling': () => [layers.reLU(), layers.maxPooling2d({ poolSize: 2, strides: 1 })],
   }

@@ -4,6 +4,17 @@ import { type Case, example } from './case.js'
 import { bools, fixed, floats, ints } from './harness.js'
 
 export const shapeCases: readonly Case[] = [
+  ...[0, 1, 2, -1].map((axis) =>
+    example(`gather, axis ${axis}, numbers repeated`, [floats([4, 3, 3]), ints([5], 0, 3)], (x, i) =>
+      tf.gather(x, i as unknown as tf.Tensor1D, axis),
+    ),
+  ),
+  example('gather of rows by a matrix of numbers', [floats([5, 3]), ints([2, 4], 0, 5)], (x, i) =>
+    tf.gather(x, i as unknown as tf.Tensor1D),
+  ),
+  example('unsortedSegmentSum', [floats([6, 2]), ints([6], 0, 3)], (x, i) =>
+    tf.unsortedSegmentSum(x, i as unknown as tf.Tensor1D, 4),
+  ),
   example('reshape', [floats([2, 6])], (x) => tf.reshape(x, [3, 4])),
   example('reshape with an implicit dimension', [floats([2, 3, 4])], (x) => tf.reshape(x, [2, -1])),
   example('reshape to and from a scalar', [floats([])], (x) => tf.reshape(tf.reshape(x, [1, 1]), [])),

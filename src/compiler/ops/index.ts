@@ -6,6 +6,8 @@ import type * as tf from '@tensorflow/tfjs-core'
 import { batchNormOps, ownBatchNormOps } from './batch-norm.js'
 import { convolutionOps } from './convolution.js'
 import { elementwiseOps } from './elementwise.js'
+import { gatherOps } from './gather.js'
+import { ownLayerNormOps } from './layer-norm.js'
 import { matmulOps } from './matmul.js'
 import type { Op } from './op.js'
 import { poolingOps } from './pooling.js'
@@ -21,6 +23,7 @@ const covered = {
   ...batchNormOps,
   ...convolutionOps,
   ...elementwiseOps,
+  ...gatherOps,
   ...matmulOps,
   ...poolingOps,
   ...reductionOps,
@@ -70,7 +73,6 @@ const uncovered = [
   'FromPixels',
   'FusedDepthwiseConv2D',
   'GatherNd',
-  'GatherV2',
   'IFFT',
   'Imag',
   'IsFinite',
@@ -124,7 +126,6 @@ const uncovered = [
   'TopK',
   'Transform',
   'Unique',
-  'UnsortedSegmentSum',
   'UpperBound',
 ] as const satisfies readonly Exclude<KernelName, keyof typeof covered>[]
 
@@ -132,8 +133,8 @@ const uncovered = [
 type Forgotten = Exclude<KernelName, keyof typeof covered | (typeof uncovered)[number]>
 const nothingForgotten: Record<Forgotten, never> = {}
 
-/** Kernels that only layers written anew call (../layers.ts). */
-const own = { ...ownBatchNormOps } satisfies Record<string, Op>
+/** Kernels that only layers written anew call (../layers/). */
+const own = { ...ownBatchNormOps, ...ownLayerNormOps } satisfies Record<string, Op>
 
 const table = new Map<string, Op>(Object.entries({ ...covered, ...own }))
 
