@@ -112,11 +112,16 @@ async function bareStep(): Promise<() => Promise<void>> {
     },
     { threads: 1 },
   )
+  let end = 0
+  const tensors = variables.map(({ name, shape, size }, i) => {
+    end += sizes[i]!
+    return { name, shape, start: end - sizes[i]!, end: end - sizes[i]! + size }
+  })
   const optimizer = adam(1e-3)
   let step = 0
   return async () => {
     await program.run([x.data, y.data], [])
-    optimizer.update({ params, grads, slots: [m, v], step: ++step, gradScale: 1 })
+    optimizer.update({ params, grads, slots: [m, v], tensors, step: ++step, gradScale: 1 })
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core'
 import { LayersModel } from '@tensorflow/tfjs-layers'
-import type { Layer } from '../compiler/layers.js'
+import type { Layer } from '../compiler/layers/index.js'
 import { LockstepError } from '../errors.js'
 import type { Loss } from './losses.js'
 
