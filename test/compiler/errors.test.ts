@@ -157,6 +157,13 @@ describe('refused, with op and layer named', () => {
     )
   })
 
+  test('gather with batch dimensions', () => {
+    const error = refusal(functional(([x]) => [tf.gather(x!, tf.zeros([2, 1], 'int32'), 1, 1)]))
+    expect(error.message).toMatch(
+      /^TensorFlow\.js op GatherV2 in the model or loss function was given batch dimensions/,
+    )
+  })
+
   test('fused prelu', () => {
     const slopes = tf.tensor([0.1])
     const error = refusal(

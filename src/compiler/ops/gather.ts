@@ -5,7 +5,10 @@ import type { Op } from './op.js'
 
 const gather: Op = {
   inputs: ['x', 'indices'],
-  refuse: (_, attrs) => ((attrs as tf.GatherV2Attrs).batchDims > 0 ? 'with batch dimensions' : undefined),
+  refuse: (_, attrs) =>
+    (attrs as tf.GatherV2Attrs).batchDims > 0
+      ? 'was given batch dimensions: gather each batch by itself'
+      : undefined,
   infer: ([x, indices], attrs) => {
     const { axis } = attrs as tf.GatherV2Attrs
     const at = axis < 0 ? axis + x!.shape.length : axis
