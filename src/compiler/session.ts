@@ -13,6 +13,8 @@ let loading: Promise<Ort> | undefined
 
 /** onnxruntime-node, which npm silently leaves out when its install script cannot reach the network. */
 function loadOrt(): Promise<Ort> {
+  // It would otherwise write a device id and logs to the home and temporary directories, and report to its maker.
+  process.env.ORT_DISABLE_TELEMETRY ??= '1'
   loading ??= import('onnxruntime-node').catch((cause) => {
     throw new LockstepError(
       'onnxruntime-node is not installed or does not load; install it with: ' +

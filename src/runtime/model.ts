@@ -98,7 +98,11 @@ function functionalModel({ params, loss, predict }: FunctionalModel): Model {
   const named = Array.isArray(params)
     ? params.map((variable: tf.Variable) => [variable.name, variable] as const)
     : Object.entries(params as Record<string, tf.Variable>)
-  const parameters = named.map(([name, variable]) => ({ name, variable, trainable: true }))
+  const parameters = named.map(([name, variable]) => ({
+    name,
+    variable,
+    trainable: variable.trainable,
+  }))
   if (!parameters.every(({ variable }) => variable instanceof tf.Variable)) {
     throw new LockstepError(
       'params of a functional model holds something that is no tf.variable: wrap it in tf.variable()',

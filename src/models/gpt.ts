@@ -1,0 +1,145 @@
+/** A decoder-only transformer, GPT-2's layout (Radford et al. 2019): pre-norm blocks, learned positions, tanh GELU. */
+import * as tf from '@tensorflow/tfjs-core'
+import {
+  initializers,
+  input,
+  type LayersModel,
+  type LayerVariable,
+  layers,
+  model,
+  type SymbolicTensor,
+} from '@tensorflow/tfjs-layers'
+
+export interface GptOptions {
+  readonly vocabulary?: number
+  /** Tokens per sequence. */
+  readonly context?: number
+  /** Must be a multiple of `heads`. */
+  readonly width?: number
+  readonly heads?: number
+  readonly depth?: number
+  readonly seed?: number
+}
+
+/**
+ * Token numbers int32 [batch, context] → logits [batch, context, vocabulary]. The head is untied and has no bias.
+ * Parameters: 2 V w + T w + depth (12 w² + 13 w) + 2 w; 470,528 for the defaults.
+ */
+export function gpt(options: GptOptions = {}): LayersModel {
+  const { vocabulary = 256, context = 64, width = 128, heads = 4, depth = 2, seed = 0 } = options
+  let draws = seed * 1000
+  const normal = () => initializers.randomNormal({ mean: 0, stddev: 0.02, seed: ++draws })
+  const dense = (units: number, name: string, rest = {}) =>
+    layers.dense({ units, kernelInitializer: normal(), name, ...rest })
+  const norm = (name: string) => layers.layerNormalization({ epsilon: 1e-5, name })
+  const add = (a: SymbolicTensor, b: SymbolicTensor, name: string) =>
+    layers.add({ name }).apply([a, b]) as SymbolicTensor
+  const through = (x: SymbolicTensor, ...list: layers.Layer[]) =>
+    list.reduce((value, layer) => layer.apply(value) as SymbolicTensor, x)
+
+  const tokens = input({ shape: [context], dtype: 'int32', name: 'tokens' })
+  let x = through(
+    tokens,
+    layers.embedding({
+      inputDim: vocabulary,
+      outputDim: width,
+      embeddingsInitializer: normal(),
+      name: 'token',
+    }),
+    new PositionEmbedding({ name: 'position', initializer: normal() }),
+  )
+  for (let i = 0; i < depth; i++) {
+    const attention = new CausalSelfAttention({ heads, initializer: normal, name: `block${i}_attention` })
+    x = add(x, through(x, norm(`block${i}_norm1`), attention), `block${i}_residual1`)
+    const up = dense(4 * width, `block${i}_up`)
+    const gelu = layers.activation({ activation: 'gelu_new' as 'relu', name: `block${i}_gelu` })
+    const down = dense(width, `block${i}_down`)
+    x = add(x, through(x, norm(`block${i}_norm2`), up, gelu, down), `block${i}_residual2`)
+  }
+  const logits = through(x, norm('norm'), dense(vocabulary, 'head', { useBias: false }))
+  return model({ inputs: tokens, outputs: logits, name: 'gpt' })
+}
+
+type Initializer = ReturnType<typeof initializers.randomNormal>
+
+/** Adds a learned vector per position: [batch, context, width] → the same shape. */
+class PositionEmbedding extends layers.Layer {
+  static readonly className = 'LockstepPositionEmbedding'
+  private readonly initializer: Initializer
+  private positions!: LayerVariable
+
+  constructor({ initializer, ...config }: { name: string; initializer: Initializer }) {
+    super(config)
+    this.initializer = initializer
+  }
+
+  override build([, context, width]: number[]): void {
+    this.positions = this.addWeight('positions', [context!, width!], 'float32', this.initializer)
+    this.built = true
+  }
+
+  override call(inputs: tf.Tensor | tf.Tensor[]): tf.Tensor {
+    return tf.add(only(inputs), this.positions.read())
+  }
+}
+
+/** Multi-head self-attention in which a position sees itself and those before it (Vaswani et al. 2017). */
+class CausalSelfAttention extends layers.Layer {
+  static readonly className = 'LockstepCausalSelfAttention'
+  private readonly heads: number
+  private readonly initializer: () => Initializer
+  private weightsByName!: Record<'qkv' | 'qkvBias' | 'out' | 'outBias', LayerVariable>
+
+  constructor({
+    heads,
+    initializer,
+    ...config
+  }: { name: string; heads: number; initializer: () => Initializer }) {
+    super(config)
+    this.heads = heads
+    this.initializer = initializer
+  }
+
+  override build(inputShape: number[]): void {
+    const width = inputShape.at(-1)!
+    const zeros = initializers.zeros()
+    this.weightsByName = {
+      qkv: this.addWeight('qkv', [width, 3 * width], 'float32', this.initializer()),
+      qkvBias: this.addWeight('qkv_bias', [3 * width], 'float32', zeros),
+      out: this.addWeight('out', [width, width], 'float32', this.initializer()),
+      outBias: this.addWeight('out_bias', [width], 'float32', zeros),
+    }
+    this.built = true
+  }
+
+  override call(inputs: tf.Tensor | tf.Tensor[]): tf.Tensor {
+    return tf.tidy(() => {
+      const x = only(inputs)
+      const [batch, context, width] = x.shape as [number, number, number]
+      const { qkv, qkvBias, out, outBias } = this.weightsByName
+      const size = width / this.heads
+      const rows = tf.reshape(x, [batch * context, width]) as tf.Tensor2D
+      const projected = tf.add(tf.matMul(rows, qkv.read() as tf.Tensor2D), qkvBias.read())
+      const byHead = tf.transpose(
+        tf.reshape(projected, [batch, context, 3, this.heads, size]),
+        [2, 0, 3, 1, 4],
+      )
+      const [q, k, v] = tf.unstack(byHead) as [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D]
+      const scores = tf.add(tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(size)), causalMask(context))
+      const mixed = tf.transpose(tf.matMul(tf.softmax(scores), v), [0, 2, 1, 3])
+      const merged = tf.reshape(mixed, [batch * context, width]) as tf.Tensor2D
+      const output = tf.add(tf.matMul(merged, out.read() as tf.Tensor2D), outBias.read())
+      return tf.reshape(output, [batch, context, width])
+    })
+  }
+}
+
+/** [context, context]: 0 where a row may look, -1e9 to the right of the diagonal. */
+function causalMask(context: number): tf.Tensor2D {
+  const mask = Float32Array.from({ length: context * context }, (_, i) =>
+    i % context > i / context ? -1e9 : 0,
+  )
+  return tf.tensor2d(mask, [context, context])
+}
+
+const only = (inputs: tf.Tensor | tf.Tensor[]): tf.Tensor => (Array.isArray(inputs) ? inputs[0]! : inputs)
