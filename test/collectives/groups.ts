@@ -3,6 +3,7 @@
  */
 import type { Communicator } from '../../src/collectives/communicator.js'
 import { inThread } from '../../src/collectives/in-thread-communicator.js'
+import { connectSharedMemory } from '../../src/collectives/shared-memory/connect.js'
 import { type AddressExchange, connectTcp } from '../../src/collectives/tcp-communicator.js'
 import { memoryTransports } from '../../src/collectives/transports/memory.js'
 
@@ -25,6 +26,17 @@ export const GROUPS: readonly GroupKind[] = [
       const exchange = mapExchange()
       const ranks = Array.from({ length: size }, (_, rank) => rank)
       return Promise.all(ranks.map((rank) => connectTcp({ rank, size, token: TOKEN, exchange, timeoutMs })))
+    },
+  },
+  {
+    // Not blocking, as all ranks are in one thread; buffers so small that most arrays go through them in pieces.
+    name: 'shared memory',
+    connect: (size, timeoutMs = 10_000) => {
+      const exchange = mapExchange()
+      const waiting = { spins: 0, yields: 0, blocks: false }
+      const options = { size, exchange, timeoutMs, waiting, stageBytes: 65_536 }
+      const ranks = Array.from({ length: size }, (_, rank) => rank)
+      return Promise.all(ranks.map((rank) => connectSharedMemory({ rank, ...options })))
     },
   },
 ]

@@ -25,6 +25,11 @@ export class Arena {
     return lengths.reduce((bytes, floats) => bytes + aligned(floats), 0)
   }
 
+  /** The same for one buffer on pages of its own, wherever it begins. */
+  static bytesForPages(floats: number): number {
+    return aligned(floats, PAGE) + PAGE
+  }
+
   /** @throws LockstepError when `bytes` is more than 4 GiB, or more than this process can get. */
   constructor(bytes: number) {
     const pages = Math.ceil(bytes / PAGE)
@@ -51,7 +56,17 @@ export class Arena {
    * @throws LockstepError when the arena has no room left for it.
    */
   alloc(floats: number): Float32Array {
-    const bytes = aligned(floats)
+    return this.#take(floats, ALIGNMENT)
+  }
+
+  /** As `alloc`, on whole pages of its own (64 KiB ones), so that they can be shared with other processes. */
+  allocPages(floats: number): Float32Array {
+    this.#used = Math.ceil(this.#used / PAGE) * PAGE
+    return this.#take(floats, PAGE)
+  }
+
+  #take(floats: number, alignment: number): Float32Array {
+    const bytes = aligned(floats, alignment)
     const free = this.memory.buffer.byteLength - this.#used
     if (bytes > free) {
       throw new LockstepError(
@@ -65,8 +80,8 @@ export class Arena {
   }
 }
 
-function aligned(floats: number): number {
-  return Math.ceil((floats * Float32Array.BYTES_PER_ELEMENT) / ALIGNMENT) * ALIGNMENT
+function aligned(floats: number, alignment = ALIGNMENT): number {
+  return Math.ceil((floats * Float32Array.BYTES_PER_ELEMENT) / alignment) * alignment
 }
 
 function gib(bytes: number): string {
