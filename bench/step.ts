@@ -11,17 +11,26 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
-import { sizeOf } from '../src/compiler/graph.js'
+import { type Spec, sizeOf } from '../src/compiler/graph.js'
 import { Program } from '../src/compiler/program.js'
 import { cnn } from '../src/models/cnn.js'
+import { gpt } from '../src/models/gpt.js'
 import { mlp } from '../src/models/mlp.js'
+import { residualBlocks } from '../src/models/resnet.js'
 import { quietTensorflow } from '../src/runtime/quiet-tensorflow.js'
 import { circumstances, median, rounded, saveResult } from './record.js'
 
-/** DESIGN's reference shapes: the batch each model is measured with. */
-const models: Record<string, { make: () => LayersModel; batch: number }> = {
-  mlp: { make: mlp, batch: 128 },
-  cnn: { make: cnn, batch: 32 },
+/** DESIGN's reference shapes: what each model is measured with. Labels are one-hot rows, one per prediction. */
+const models: Record<string, { make: () => LayersModel; input: Spec; rows: number; classes: number }> = {
+  mlp: { make: mlp, input: { shape: [128, 28, 28, 1], dtype: 'float32' }, rows: 128, classes: 10 },
+  cnn: { make: cnn, input: { shape: [32, 28, 28, 1], dtype: 'float32' }, rows: 32, classes: 10 },
+  resnet: {
+    make: residualBlocks,
+    input: { shape: [32, 32, 32, 16], dtype: 'float32' },
+    rows: 32,
+    classes: 10,
+  },
+  gpt: { make: gpt, input: { shape: [16, 64], dtype: 'int32' }, rows: 1024, classes: 256 },
 }
 
 const { values } = parseArgs({
@@ -36,9 +45,7 @@ const { values } = parseArgs({
 })
 const reference = models[values.model]
 if (reference === undefined) {
-  console.error(
-    `--model is ${values.model}: expected ${Object.keys(models).join(', ')} (others are not covered by the compiler yet)`,
-  )
+  console.error(`--model is ${values.model}: expected ${Object.keys(models).join(', ')}`)
   process.exit(2)
 }
 const threads = Number(values.threads)
@@ -46,7 +53,7 @@ quietTensorflow()
 
 const pythons =
   values.peers === undefined ? [] : (process.env.PYTHONS ?? 'python3').split(',').filter(hasTorch)
-const program = await compile(reference.make(), reference.batch)
+const program = await compile(reference)
 const ours: number[] = []
 const peers = new Map<string, number[]>()
 for (let round = 0; round < Number(values.rounds); round++) {
@@ -84,19 +91,21 @@ if (peers.size > 0) {
   }
 }
 
-async function compile(model: LayersModel, batch: number): Promise<Program> {
+async function compile({ make, input, rows, classes }: (typeof models)[string]): Promise<Program> {
+  const model = make()
   const trainable = model.trainableWeights.map((weight) => weight.read() as tf.Variable)
+  const frozen = model.nonTrainableWeights.map((weight) => weight.read() as tf.Variable)
   return Program.compile(
     {
       trainable,
-      frozen: [],
+      frozen,
       layers: [model],
-      inputs: [
-        { shape: [batch, 28, 28, 1], dtype: 'float32' },
-        { shape: [batch, 10], dtype: 'float32' },
-      ],
-      body: ([x, y]) => [tf.losses.softmaxCrossEntropy(y!, model.apply(x!, { training: true }) as tf.Tensor)],
-      params: trainable.map((variable) => variable.dataSync() as Float32Array),
+      inputs: [input, { shape: [rows, classes], dtype: 'float32' }],
+      body: ([x, y]) => {
+        const logits = tf.reshape(model.apply(x!, { training: true }) as tf.Tensor, [rows, classes])
+        return [tf.losses.softmaxCrossEntropy(y!, logits)]
+      },
+      params: [...trainable, ...frozen].map((variable) => Float32Array.from(variable.dataSync())),
       gradients: trainable.map((variable) => new Float32Array(sizeOf(variable.shape))),
     },
     { threads },
@@ -104,9 +113,14 @@ async function compile(model: LayersModel, batch: number): Promise<Program> {
 }
 
 async function time(compiled: Program, steps: number): Promise<number[]> {
-  const { batch } = reference!
-  const x = Float32Array.from({ length: batch * 784 }, () => Math.random() - 0.5)
-  const y = Float32Array.from({ length: batch * 10 }, (_, i) => Number(i % 10 === (i / 10) >> 0))
+  const { input, rows, classes } = reference!
+  const size = sizeOf(input.shape)
+  const x =
+    input.dtype === 'int32'
+      ? Int32Array.from({ length: size }, (_, i) => (i * 7919) % classes)
+      : Float32Array.from({ length: size }, () => Math.random() - 0.5)
+  const y = new Float32Array(rows * classes)
+  for (let row = 0; row < rows; row++) y[row * classes + (row % classes)] = 1
   const run = async () => {
     const start = performance.now()
     await compiled.run([x, y], [])
