@@ -13,10 +13,8 @@ import { randomBytes } from 'node:crypto'
 import { closeSync, openSync, readFileSync, readlinkSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { LockstepError } from '../../errors.js'
-import type { Communicator } from '../communicator.js'
 import { Arena } from '../kernels/arena.js'
-import { CheckedCommunicator } from '../runner.js'
-import { singleRank } from '../single.js'
+import { SharedMemoryCommunicator } from './communicator.js'
 import { Control, type Waiting } from './control.js'
 import { Group } from './group.js'
 import {
@@ -76,9 +74,8 @@ interface Refusal {
  * @throws SharedMemoryUnavailable, on every rank and with the same reason, when one of them cannot; LockstepError for a
  *   rank that does not come within `timeoutMs`, PeerFailedError for one that came and ended.
  */
-export async function connectSharedMemory(options: SharedMemoryOptions): Promise<Communicator> {
+export async function connectSharedMemory(options: SharedMemoryOptions): Promise<SharedMemoryCommunicator> {
   const { rank, size, timeoutMs = 60_000, stageBytes = STAGE_BYTES, windowBytes = WINDOW_BYTES } = options
-  if (size === 1) return singleRank()
   const layout = layoutOf(size, wholePages(stageBytes))
   const joined = new Joined(layout, rank)
   try {
@@ -92,7 +89,7 @@ export async function connectSharedMemory(options: SharedMemoryOptions): Promise
     await selfCheck(control, memory.buffer, layout, rank)
     const group = new Group(rank, size, control, memory.buffer, layout)
     const release = () => joined.closeProcesses()
-    return new CheckedCommunicator(
+    return new SharedMemoryCommunicator(
       new SharedMemoryRunner(group, system, { windowBytes, release, rootProcess: cards[0]!.pid }),
     )
   } catch (error) {

@@ -31,7 +31,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Call, describeCall } from '../call.js'
 import { CollectiveError, PeerFailedError } from '../failures.js'
-import { type Flight, FlightRecorder } from '../flight-recorder.js'
 import { codeOf, readCall } from './fingerprint.js'
 import {
   ABORT,
@@ -51,6 +50,7 @@ import {
   SLEEPERS,
   stateOf,
 } from './layout.js'
+import { OperationLog } from './log.js'
 import type { System } from './system.js'
 
 export interface Waiting {
@@ -86,14 +86,12 @@ export class Control {
   readonly #peers: readonly number[]
   /** By rank: descriptors of their processes. */
   readonly #processes: readonly number[]
-  readonly #recorder = new FlightRecorder()
+  readonly #log = new OperationLog(CHECKING)
   /** One word each, of both lines of all ranks: what is slept on. By 2 × rank + parity. */
   readonly #doors: readonly Int32Array[]
   #generation = 0
   /** Index in `#peers` of the first that has not been seen to arrive. */
   #next = 0
-  /** The operation under way; before the first one the ranks only look whether they see each other. */
-  #flight: Flight | undefined = { sequence: 0, call: CHECKING, started: 0, ended: undefined }
   #code = codeOf(CHECKING)
   #region = 0
   #offset = 0
@@ -116,7 +114,7 @@ export class Control {
   /** Opens an operation: its fingerprint goes with every sync until `end`. */
   begin(call: Call): void {
     this.#orderly()
-    this.#flight = this.#recorder.start(call)
+    this.#log.begin(call)
     this.#code = codeOf(call)
     this.show(NOWHERE)
   }
@@ -128,8 +126,7 @@ export class Control {
   }
 
   end(): void {
-    this.#flight!.ended = performance.now()
-    this.#flight = undefined
+    this.#log.last.ended = performance.now()
   }
 
   /**
@@ -141,7 +138,7 @@ export class Control {
     const generation = (this.#generation + 1) | 0
     const { words } = this
     const line = lineOf(this.#rank, generation)
-    const { sequence, call } = this.#flight!
+    const { sequence, call } = this.#log.last
     words[line + SEQUENCE] = sequence
     words[line + CODE] = this.#code
     words[line + COUNT_LOW] = call.count
@@ -189,7 +186,7 @@ export class Control {
   fail(error: CollectiveError): CollectiveError {
     if (this.failure) return this.failure
     this.failure = error
-    error.recentOperations = this.#recorder.report()
+    error.recentOperations = this.#log.report()
     const state = stateOf(this.#rank)
     const place = this.#bytes.subarray(reasonOf(this.#rank), reasonOf(this.#rank) + REASON_BYTES)
     this.words[state + REASON_LENGTH] = new TextEncoder().encodeInto(error.message, place).written
@@ -238,7 +235,7 @@ export class Control {
 
   #agrees(line: number): boolean {
     const { words } = this
-    const { sequence, call } = this.#flight!
+    const { sequence, call } = this.#log.last
     return (
       words[line + CODE] === this.#code &&
       words[line + COUNT_LOW] === (call.count | 0) &&
@@ -248,7 +245,7 @@ export class Control {
   }
 
   #disagreement(peer: number, line: number): CollectiveError {
-    const { sequence, call } = this.#flight!
+    const { sequence, call } = this.#log.last
     const theirs = `rank ${peer} called ${describeCall(readCall(this.words, line))} as its operation ${this.words[line + SEQUENCE]}`
     const mine = `rank ${this.#rank} called ${describeCall(call)} as its operation ${sequence}`
     const [first, second] = this.#rank < peer ? [mine, theirs] : [theirs, mine]
@@ -290,7 +287,7 @@ export class Control {
   }
 
   #died(peer: number): PeerFailedError {
-    const where = `in operation ${this.#flight!.sequence}, ${describeCall(this.#flight!.call)}`
+    const where = `in operation ${this.#log.last.sequence}, ${describeCall(this.#log.last.call)}`
     return new PeerFailedError(
       peer,
       `rank ${peer} failed: its process ended while rank ${this.#rank} was ${where}`,
@@ -298,14 +295,14 @@ export class Control {
   }
 
   #closedWorld(peer: number): CollectiveError {
-    const { sequence, call } = this.#flight!
+    const { sequence, call } = this.#log.last
     return new CollectiveError(
       `rank ${peer} closed its world while rank ${this.#rank} was in operation ${sequence}, ${describeCall(call)}: every rank must call the same collectives in the same order before it closes`,
     )
   }
 
   #silence(): CollectiveError {
-    const { sequence, call } = this.#flight!
+    const { sequence, call } = this.#log.last
     const missing = this.#missing().map((peer) => this.#lastOf(peer, sequence))
     const what = `${describeCall(call)}, operation ${sequence} of rank ${this.#rank}, `
     const silence = `made no progress for ${this.#options.timeoutMs / 1000} s`

@@ -2,6 +2,7 @@
  * Runs one rank's collectives over shared memory, in the caller's thread and in the order given: the first at once,
  * before `run` returns, as far as no other rank is late. It checks no argument: that is `CheckedCommunicator`'s part.
  */
+import { LockstepError } from '../../errors.js'
 import { describeCall } from '../call.js'
 import { CollectiveError } from '../failures.js'
 import type { Runner, Task } from '../runner.js'
@@ -33,6 +34,7 @@ export class SharedMemoryRunner implements Runner {
   readonly #options: SharedMemoryRunnerOptions
   readonly #queue: Waiting[] = []
   #running = false
+  #closed = false
   /** Resolves `close` once nothing runs any more. */
   #idle: (() => void) | undefined
 
@@ -54,6 +56,7 @@ export class SharedMemoryRunner implements Runner {
 
   /** @returns why `data` is not shared now, if it is not. */
   async share(data: Float32Array): Promise<string | undefined> {
+    if (this.#closed) throw new LockstepError('share was called after close(): call it before')
     requireOwnPages(data)
     let reason: string | undefined
     await this.#inOrder(async () => {
@@ -63,6 +66,7 @@ export class SharedMemoryRunner implements Runner {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
     if (this.#running || this.#queue.length > 0) {
       await new Promise<void>((resolve) => {
         this.#idle = resolve
