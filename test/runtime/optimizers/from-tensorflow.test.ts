@@ -16,7 +16,7 @@ test.each([
   ['adam', () => tf.train.adam()],
   ['adam, own numbers', () => tf.train.adam(0.01, 0.8, 0.95, 1e-3)],
   ['adagrad', () => tf.train.adagrad(0.05)],
-  ['adagrad, own numbers', () => tf.train.adagrad(0.05, 1e-3)],
+  ['adagrad, own numbers', () => tf.train.adagrad(0.05, 1e-6)],
   ['rmsprop', () => tf.train.rmsprop(0.001)],
   ['rmsprop, own numbers', () => tf.train.rmsprop(0.001, 0.8, 0.5, 1e-3)],
 ])('%s has an equal', (_name, make) => {
