@@ -11,12 +11,38 @@ export { readIdx } from './data/idx.js'
 export type { ImageDataset } from './data/image-dataset.js'
 export { LockstepError } from './errors.js'
 export { cnn } from './models/cnn.js'
+export { type GptOptions, gpt } from './models/gpt.js'
 export { mlp } from './models/mlp.js'
+export { residualBlocks, resnet18, resnet50 } from './models/resnet.js'
 export { Progress, type ProgressOptions } from './observe/progress.js'
 export { formatTable } from './observe/table.js'
 export type { BatchInput } from './runtime/batch.js'
 export type { Ddp, DdpOptions, EvaluationResult, StepResult } from './runtime/ddp.js'
 export type { LossFunction, LossName } from './runtime/losses.js'
 export type { FunctionalModel } from './runtime/model.js'
-export { adam, momentum, type Optimizer, optimizerByName, sgd } from './runtime/optimizers/index.js'
+export {
+  adagrad,
+  adam,
+  adamw,
+  clipByGlobalNorm,
+  clipByValue,
+  constant,
+  cosine,
+  type DecayMask,
+  exponentialDecay,
+  fromTensorflow,
+  type LearningRate,
+  lamb,
+  linearWarmup,
+  lion,
+  momentum,
+  type Optimizer,
+  oneCycle,
+  optimizerByName,
+  rmsprop,
+  type Schedule,
+  sgd,
+  stepDecay,
+  type UpdateArgs,
+} from './runtime/optimizers/index.js'
 export { init, type World } from './runtime/world.js'
