@@ -12,6 +12,7 @@ import { add } from '../collectives/kernels/kernels.js'
 import type { Update } from '../compiler/program.js'
 import type { Batch, NdArray } from '../data/dataset.js'
 import { LockstepError } from '../errors.js'
+import { countCorrect } from './accuracy.js'
 import { type BatchInput, checkLabels, checkShape, type Input, readInput } from './batch.js'
 import type { JsonObject } from './checkpoint/checkpoints.js'
 import { loadCheckpoint, saveCheckpoint } from './ddp-checkpoint.js'
@@ -45,7 +46,10 @@ export interface StepResult {
 export interface EvaluationResult {
   /** Mean over all samples of all ranks. */
   readonly loss: number
-  /** Share of samples whose largest score is their label's; undefined unless the loss is a classification loss. */
+  /**
+   * Share of labels (one a sample, or one a token) whose score is the largest; undefined unless the loss is a
+   * classification loss.
+   */
   readonly accuracy: number | undefined
   readonly samples: number
 }
@@ -157,21 +161,22 @@ export class Ddp {
    * no padding. Ranks may have different numbers of batches, also none. All ranks must call it together.
    */
   async evaluate(batches: AsyncIterable<Batch> | Iterable<Batch>): Promise<EvaluationResult> {
-    const totals = new Float64Array(3)
+    const totals = new Float64Array(4)
     for await (const { x, y } of batches) {
       const [features, labels] = this.readBatch(x, y)
       const samples = features.spec.shape[0]!
       const { loss, predictions } = await this.programs.evaluate(features, labels)
       totals[0]! += loss * samples
-      if (this.model.classes !== undefined)
-        totals[1]! += countCorrect(labels, predictions!.data, this.model.classes)
-      totals[2]! += samples
+      totals[1]! += samples
+      if (this.model.classes === undefined) continue
+      totals[2]! += countCorrect(labels.data, predictions!.data, this.model.classes)
+      totals[3]! += predictions!.data.length / this.model.classes
     }
     if (this.links.size > 1) await this.links.allReduce(totals, 'sum')
-    const [loss, correct, samples] = totals as unknown as [number, number, number]
+    const [loss, samples, correct, guesses] = totals as unknown as [number, number, number, number]
     if (samples === 0)
       throw new LockstepError('evaluate() was given no batch on any rank: expected at least one')
-    const accuracy = this.model.classes === undefined ? undefined : correct / samples
+    const accuracy = this.model.classes === undefined ? undefined : correct / guesses
     return { loss: loss / samples, accuracy, samples }
   }
 
@@ -269,21 +274,4 @@ export class Ddp {
         'and infinities in that batch; parameters are as before this step',
     )
   }
-}
-
-/** Samples whose largest score (the first, if several are equal) is at their label: a class number or a one-hot row. */
-function countCorrect(labels: Input, scores: ArrayLike<number>, classes: number): number {
-  const oneHot = labels.data.length === scores.length
-  let correct = 0
-  for (let i = 0; i < scores.length / classes; i++) {
-    const label = oneHot ? largest(labels.data, i * classes, classes) : labels.data[i]
-    if (largest(scores, i * classes, classes) === label) correct++
-  }
-  return correct
-}
-
-function largest(numbers: ArrayLike<number>, start: number, length: number): number {
-  let best = 0
-  for (let i = 1; i < length; i++) if (numbers[start + i]! > numbers[start + best]!) best = i
-  return best
 }

@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { sequential } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
+import { countCorrect } from '../../src/runtime/accuracy.js'
 import type { Ddp } from '../../src/runtime/ddp.js'
 import { adam, momentum, sgd } from '../../src/runtime/optimizers/index.js'
 import { asRanks, failures, samples, tinyModel } from './ranks.js'
@@ -231,6 +232,13 @@ test('evaluation counts every sample once, whatever the shards and batches', asy
       expect(result.loss).toBeCloseTo(alone!.loss, 5)
     }
   }
+})
+
+test('accuracy counts labels, of which a sequence has several', () => {
+  const scores = [0.1, 0.9, 0.8, 0.2, 0.5, 0.5]
+  expect(countCorrect([1, 0, 0], scores, 2)).toBe(3)
+  expect(countCorrect([1, 1, 1], scores, 2)).toBe(1)
+  expect(countCorrect([0, 1, 1, 0, 0, 1], scores, 2)).toBe(2)
 })
 
 describe('a wrong use gets one clear line', () => {
