@@ -25,14 +25,18 @@ export function simdKernels<K>(base64: string): SimdKernels<K> {
 
   return (...operands) => {
     const { buffer, length } = operands[0]!
-    for (const operand of operands) {
+    let oneBuffer = true
+    for (let i = 1; i < operands.length; i++) {
+      const operand = operands[i]!
       if (operand.length !== length) {
         throw new RangeError(`operands of a kernel have ${operands.map((o) => o.length).join(', ')} elements`)
       }
+      oneBuffer &&= operand.buffer === buffer
     }
     scalar ??= forcedScalar()
+    if (scalar || !oneBuffer) return undefined
     const memory = memoryOf(buffer)
-    if (scalar || !memory || operands.some((operand) => operand.buffer !== buffer)) return undefined
+    if (!memory) return undefined
 
     let kernels = bound.get(memory)
     if (!kernels) {

@@ -8,7 +8,7 @@ import { add } from './kernels.js'
 /** Floats of each buffer that are summed at a time, so that partial sums stay in the first-level cache. */
 const BLOCK = 2048
 
-type Offsets = [number, number, number, number]
+type Few = [Float32Array, Float32Array?, Float32Array?, Float32Array?]
 
 /**
  * dst[i] = buffers[0][i] + buffers[1][i] + …, where `dst` may be one of the first four buffers.
@@ -16,13 +16,13 @@ type Offsets = [number, number, number, number]
  */
 export function sumInto(dst: Float32Array, buffers: readonly Float32Array[]): void {
   const kernels = simd(dst, ...buffers)
-  const [a, b, c, d] = buffers.map(({ byteOffset }) => byteOffset) as Offsets
+  const [a, b, c, d] = buffers as Few
   if (buffers.length > 4) inBlocks([dst, ...buffers], ([to, ...parts]) => sumMany(to!, parts))
   else if (!kernels) sumScalar(dst, buffers)
-  else if (buffers.length === 4) kernels.sum4(dst.byteOffset, a, b, c, d, dst.length)
-  else if (buffers.length === 3) kernels.sum3(dst.byteOffset, a, b, c, dst.length)
-  else if (buffers.length === 2) kernels.sum2(dst.byteOffset, a, b, dst.length)
-  else dst.set(buffers[0]!)
+  else if (d) kernels.sum4(at(dst), at(a), at(b!), at(c!), at(d), dst.length)
+  else if (c) kernels.sum3(at(dst), at(a), at(b!), at(c), dst.length)
+  else if (b) kernels.sum2(at(dst), at(a), at(b), dst.length)
+  else dst.set(a)
 }
 
 /**
@@ -31,13 +31,14 @@ export function sumInto(dst: Float32Array, buffers: readonly Float32Array[]): vo
  */
 export function sumAll(buffers: readonly Float32Array[]): void {
   const kernels = simd(...buffers)
-  const [a, b, c, d] = buffers.map(({ byteOffset }) => byteOffset) as Offsets
-  const { length } = buffers[0]!
+  const [a, b, c, d] = buffers as Few
   if (!kernels || buffers.length > 4) inBlocks(buffers, sumAndSpread)
-  else if (buffers.length === 4) kernels.sumAll4(a, b, c, d, length)
-  else if (buffers.length === 3) kernels.sumAll3(a, b, c, length)
-  else if (buffers.length === 2) kernels.sumAll2(a, b, length)
+  else if (d) kernels.sumAll4(at(a), at(b!), at(c!), at(d), a.length)
+  else if (c) kernels.sumAll3(at(a), at(b!), at(c), a.length)
+  else if (b) kernels.sumAll2(at(a), at(b), a.length)
 }
+
+const at = ({ byteOffset }: Float32Array): number => byteOffset
 
 function sumMany(dst: Float32Array, buffers: readonly Float32Array[]): void {
   sumInto(dst, buffers.slice(0, 4))

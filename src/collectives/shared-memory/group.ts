@@ -28,6 +28,7 @@ const PRIVATE: Place = { region: 0, offset: 0 }
 
 /** Views of the two buffers of every rank, and of the scratch, all of `count` elements. */
 export interface Buffers {
+  readonly dtype: Dtype
   /** By parity, then by rank. */
   readonly stages: readonly [readonly Numbers[], readonly Numbers[]]
   readonly scratch: Numbers
@@ -40,6 +41,7 @@ export class Group {
   readonly regions: Region[] = []
   bytesSent = 0
   readonly #buffers = new Map<string, Buffers>()
+  #last: Buffers | undefined
   #parity: 0 | 1 = 0
 
   constructor(
@@ -57,14 +59,23 @@ export class Group {
 
   /** Views of all buffers, `count` elements long. */
   buffers(dtype: Dtype, count: number): Buffers {
+    const last = this.#last
+    if (last?.scratch.length === count && last.dtype === dtype) return last
     const key = `${dtype}${count}`
     const known = this.#buffers.get(key)
-    if (known) return known
+    if (known) {
+      this.#last = known
+      return known
+    }
     if (this.#buffers.size === KEPT) this.#buffers.clear()
     const at = (offset: number) => numbersAt(dtype, this.memory, offset, count)
     const ofParity = (parity: number) =>
       Array.from({ length: this.size }, (_, rank) => at(stageOf(this.layout, rank, parity)))
-    const buffers: Buffers = { stages: [ofParity(0), ofParity(1)], scratch: at(scratchOf(this.layout)) }
+    const buffers: Buffers = {
+      dtype,
+      stages: [ofParity(0), ofParity(1)],
+      scratch: at(scratchOf(this.layout)),
+    }
     this.#buffers.set(key, buffers)
     return buffers
   }

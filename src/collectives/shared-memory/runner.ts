@@ -3,7 +3,7 @@
  * before `run` returns, as far as no other rank is late. It checks no argument: that is `CheckedCommunicator`'s part.
  */
 import { LockstepError } from '../../errors.js'
-import { describeCall } from '../call.js'
+import { type Call, describeCall } from '../call.js'
 import { CollectiveError } from '../failures.js'
 import type { Runner, Task } from '../runner.js'
 import { COLLECTIVES } from './collectives.js'
@@ -12,8 +12,14 @@ import type { Group } from './group.js'
 import { requireOwnPages, shareMemory } from './share.js'
 import type { System } from './system.js'
 
+/** Returns no promise if it has ended when it returns. */
+type Work = () => Promise<void> | undefined
+
+const SETTLED = Promise.resolve()
+
 interface Waiting {
-  readonly start: () => Promise<void>
+  readonly call: Call
+  readonly work: Work
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
 }
@@ -51,16 +57,17 @@ export class SharedMemoryRunner implements Runner {
   }
 
   run(task: Task): Promise<void> {
-    return this.#inOrder(() => this.#execute(task))
+    return this.#inOrder(task.call, () => COLLECTIVES[task.call.operation]!(this.#group, task))
   }
 
   /** @returns why `data` is not shared now, if it is not. */
   async share(data: Float32Array): Promise<string | undefined> {
     if (this.#closed) throw new LockstepError('share was called after close(): call it before')
     requireOwnPages(data)
+    const { windowBytes, rootProcess } = this.#options
     let reason: string | undefined
-    await this.#inOrder(async () => {
-      reason = await this.#share(data)
+    await this.#inOrder({ operation: SHARE, dtype: 'float32', count: data.length }, async () => {
+      reason = await shareMemory(this.#group, this.#system, data, windowBytes, rootProcess)
     })
     return reason
   }
@@ -76,50 +83,46 @@ export class SharedMemoryRunner implements Runner {
     this.#options.release()
   }
 
-  #inOrder(start: () => Promise<void>): Promise<void> {
-    if (!this.#running && this.#queue.length === 0) return start()
-    return new Promise((resolve, reject) => this.#queue.push({ start, resolve, reject }))
+  #inOrder(call: Call, work: Work): Promise<void> {
+    if (!this.#running && this.#queue.length === 0) return this.#start(call, work)
+    return new Promise((resolve, reject) => this.#queue.push({ call, work, resolve, reject }))
   }
 
-  async #execute(task: Task): Promise<void> {
+  #start(call: Call, work: Work): Promise<void> {
     this.#running = true
-    const { control } = this.#group
-    try {
-      control.begin(task.call)
-      await COLLECTIVES[task.call.operation]!(this.#group, task)
-      control.end()
-    } catch (error) {
-      throw this.#failed(error, `failed in ${describeCall(task.call)}`)
-    } finally {
-      this.#ended()
-    }
-  }
-
-  async #share(data: Float32Array): Promise<string | undefined> {
-    this.#running = true
-    const call = { operation: SHARE, dtype: 'float32', count: data.length } as const
-    const { windowBytes, rootProcess } = this.#options
+    let waiting: Promise<void> | undefined
     try {
       this.#group.control.begin(call)
-      const reason = await shareMemory(this.#group, this.#system, data, windowBytes, rootProcess)
-      this.#group.control.end()
-      return reason
+      waiting = work()
     } catch (error) {
-      throw this.#failed(error, `failed in ${describeCall(call)}`)
-    } finally {
-      this.#ended()
+      return Promise.reject(this.#failed(error, call))
     }
-  }
-
-  /** What is not the group's own failure is a bug: the other ranks must not wait for this one. */
-  #failed(error: unknown, what: string): unknown {
-    if (error instanceof CollectiveError) return error
-    const reason = `rank ${this.rank} ${what}: ${(error as Error).message}`
-    this.#group.control.fail(new CollectiveError(reason, { cause: error }))
-    return error
+    if (waiting) {
+      return waiting.then(
+        () => this.#ended(),
+        (error) => Promise.reject(this.#failed(error, call)),
+      )
+    }
+    this.#ended()
+    return SETTLED
   }
 
   #ended(): void {
+    this.#group.control.end()
+    this.#advance()
+  }
+
+  /** What is not the group's own failure is a bug: the other ranks must not wait for this one. */
+  #failed(error: unknown, call: Call): unknown {
+    if (!(error instanceof CollectiveError)) {
+      const reason = `rank ${this.rank} failed in ${describeCall(call)}: ${(error as Error).message}`
+      this.#group.control.fail(new CollectiveError(reason, { cause: error }))
+    }
+    this.#advance()
+    return error
+  }
+
+  #advance(): void {
     this.#running = false
     // Not now: each of a thousand in a row would lie on the stack of the one before.
     if (this.#queue.length > 0) queueMicrotask(() => this.#next())
@@ -127,7 +130,7 @@ export class SharedMemoryRunner implements Runner {
   }
 
   #next(): void {
-    const { start, resolve, reject } = this.#queue.shift()!
-    start().then(resolve, reject)
+    const { call, work, resolve, reject } = this.#queue.shift()!
+    this.#start(call, work).then(resolve, reject)
   }
 }
