@@ -1,11 +1,10 @@
 /**
  * Broadcast: every rank ends with the root's array.
  */
-import { bytesOf } from './call.js'
-import { blocksOf, modulo } from './chunks.js'
+import { modulo } from './chunks.js'
 import type { Numbers } from './communicator.js'
 import type { Links } from './links.js'
-import { BLOCK_BYTES } from './wire/frame.js'
+import { wireBlocks } from './slices.js'
 
 const NOTHING = new Uint8Array(0)
 
@@ -21,10 +20,7 @@ export async function broadcast(links: Links, data: Numbers, root: number): Prom
   const { rank, size } = links
   const next = modulo(rank + 1, size)
   const previous = modulo(rank - 1, size)
-  const bytes = bytesOf(data)
-  const blocks = blocksOf({ start: 0, end: bytes.length }, BLOCK_BYTES).map(({ start, end }) =>
-    bytes.subarray(start, end),
-  )
+  const blocks = wireBlocks(data)
 
   if (rank === root) {
     for (const block of blocks) links.send(next, block)

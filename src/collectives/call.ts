@@ -4,7 +4,20 @@
  */
 import type { Numbers, ReduceOp } from './communicator.js'
 
-export const OPERATIONS = ['all_reduce', 'reduce_scatter', 'all_gather', 'broadcast', 'barrier'] as const
+// The place in this list is the number on the wire: new ones go to the end.
+export const OPERATIONS = [
+  'all_reduce',
+  'reduce_scatter',
+  'all_gather',
+  'broadcast',
+  'barrier',
+  'reduce',
+  'gather',
+  'scatter',
+  'all_to_all',
+  'all_gather_uneven',
+  'send_recv',
+] as const
 export type Operation = (typeof OPERATIONS)[number]
 
 export const DTYPES = ['float32', 'float64', 'int32', 'uint8'] as const
@@ -13,10 +26,14 @@ export type Dtype = (typeof DTYPES)[number]
 export interface Call {
   readonly operation: Operation
   readonly dtype: Dtype
-  /** Elements of the array that the caller gave: for all_gather its part, otherwise the whole. */
+  /** Elements: of one rank's part for all_gather, gather and scatter, otherwise of the whole array. */
   readonly count: number
   readonly reduction?: ReduceOp
   readonly root?: number
+  /** all_gather_uneven: how long each rank's part is. On the wire only as `layout`. */
+  readonly counts?: readonly number[]
+  /** The digest of `counts`. */
+  readonly layout?: number
 }
 
 const ARRAYS = { float32: Float32Array, float64: Float64Array, int32: Int32Array, uint8: Uint8Array } as const
@@ -42,12 +59,19 @@ export function allocate(dtype: Dtype, count: number): Numbers {
   return new ARRAYS[dtype](count)
 }
 
-export function viewOf(dtype: Dtype, buffer: ArrayBufferLike, count: number): Numbers {
-  return new ARRAYS[dtype](buffer as ArrayBuffer, 0, count) // the union of constructors knows no shared ones
+export function viewOf(dtype: Dtype, buffer: ArrayBufferLike, count: number, byteOffset = 0): Numbers {
+  return new ARRAYS[dtype](buffer as ArrayBuffer, byteOffset, count) // the union of constructors knows no shared ones
 }
 
 export function bytesOf(data: Numbers): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+}
+
+/** 31 bits that tell one list of part lengths from another (FNV-1a). */
+export function layoutOf(counts: readonly number[]): number {
+  let hash = 0x811c9dc5
+  for (const char of counts.join()) hash = Math.imul(hash ^ char.charCodeAt(0), 0x01000193)
+  return hash >>> 1
 }
 
 export function sameCall(a: Call, b: Call): boolean {
@@ -56,13 +80,22 @@ export function sameCall(a: Call, b: Call): boolean {
     a.dtype === b.dtype &&
     a.count === b.count &&
     a.reduction === b.reduction &&
-    a.root === b.root
+    a.root === b.root &&
+    a.layout === b.layout
   )
 }
 
 /** As in `all_reduce(float32 × 100, sum)`. */
-export function describeCall({ operation, dtype, count, reduction, root }: Call): string {
+export function describeCall(call: Call): string {
+  const { operation, dtype, count } = call
   if (operation === 'barrier') return 'barrier()'
-  const extra = reduction ?? (root === undefined ? undefined : `root ${root}`)
-  return `${operation}(${dtype} × ${count}${extra === undefined ? '' : `, ${extra}`})`
+  return `${operation}(${[`${dtype} × ${count}`, ...details(call)].join(', ')})`
+}
+
+function details({ reduction, root, layout, counts }: Call): string[] {
+  return [
+    ...(reduction === undefined ? [] : [reduction]),
+    ...(root === undefined ? [] : [`root ${root}`]),
+    ...(layout === undefined ? [] : [counts ? `parts of ${counts.join(' + ')}` : `parts #${layout}`]),
+  ]
 }

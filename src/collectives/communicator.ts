@@ -29,14 +29,40 @@ export interface Communicator {
    * arithmetic does; min and max of a NaN are NaN.
    */
   allReduce(data: Numbers, op?: ReduceOp): Promise<void>
-  /** Replaces `data` on every rank by `root`'s. Settles on every rank, `root` included, once all have it. */
-  broadcast(data: Numbers, root?: number): Promise<void>
-  /** All ranks' parts in rank order: `size` × `part.length` elements. Parts are equally long. */
-  allGather(part: Numbers): Promise<Numbers>
+  /** As `allReduce`, on `root` alone; all other ranks' arrays stay as they are. */
+  reduce(data: Numbers, op?: ReduceOp, root?: number): Promise<void>
   /** This rank's slice, `data.length / size` elements from `rank * data.length / size`, of the reduction. */
   reduceScatter(data: Numbers, op?: ReduceOp): Promise<Numbers>
+  /** Replaces `data` on every rank by `root`'s. Settles on every rank, `root` included, once all have it. */
+  broadcast(data: Numbers, root?: number): Promise<void>
+  /**
+   * All ranks' parts in rank order. Parts are equally long, or as `counts`, the same list on every rank, says.
+   * (Ranks that do not know the others' lengths gather those first: `allGather(Int32Array.of(part.length))`.)
+   */
+  allGather(part: Numbers, counts?: readonly number[]): Promise<Numbers>
+  /** All ranks' equally long parts in rank order, on `root`; undefined elsewhere. */
+  gather(part: Numbers, root?: number): Promise<Numbers | undefined>
+  /** Fills `part` with this rank's share of `whole`, `size` × `part.length` elements, which only `root` gives. */
+  scatter(part: Numbers, root?: number, whole?: Numbers): Promise<void>
+  /** `data` holds one equal share for each rank; the result holds the one from each rank, in rank order. */
+  allToAll(data: Numbers): Promise<Numbers>
+  /**
+   * Sends `data` to another rank, whose `recv` from this one must give an equally long array of the same dtype. The first
+   * send between two ranks meets the first recv, and so on; they wait for no other operation, and none waits for them.
+   * (Streams of their own: a group of the two for each.) Settles once `data` may be used again.
+   */
+  send(data: Numbers, to: number): Promise<void>
+  /** Replaces `data` by what `from` sends. */
+  recv(data: Numbers, from: number): Promise<void>
   /** Settles once every rank has called it. */
   barrier(): Promise<void>
+  /**
+   * Some of these ranks as a communicator of their own: its rank r is `ranks[r]` here. Called with the same list on
+   * exactly those ranks, which need not meet for it. Its operations are in no order with those of others. A failure
+   * in one breaks all, as they share their links; closing it only waits for what is in flight in it.
+   * @throws LockstepError for a rank that is out of range, named twice, or if the caller is not in the list.
+   */
+  group(ranks: readonly number[]): Communicator
   /** Waits for what is in flight, says goodbye to the other ranks and frees links and threads. */
   close(): Promise<void>
 }

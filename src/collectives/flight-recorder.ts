@@ -1,28 +1,35 @@
 /**
- * The last operations of one rank: what a failure's report and a late frame's explanation are made of.
+ * The last operations of one channel: what a failure's report and a late frame's explanation are made of.
  * It keeps a fixed number of them and judges none.
  */
 import { type Call, describeCall } from './call.js'
 
 const KEPT = 64
-const REPORTED = 5
+const REPORTED = 10
 
 export interface Flight {
   readonly sequence: number
   readonly call: Call
+  /** Of its channel: empty for the world. */
+  readonly channel: string
   /** Milliseconds of this thread's clock. */
   readonly started: number
   ended: number | undefined
 }
 
 export class FlightRecorder {
+  readonly #channel: string
   readonly #flights: (Flight | undefined)[] = new Array(KEPT).fill(undefined)
   #last = 0
+
+  constructor(channel = '') {
+    this.#channel = channel
+  }
 
   /** Sequence numbers start at 1: 0 means that nothing has been called yet. */
   start(call: Call): Flight {
     const sequence = ++this.#last
-    const flight: Flight = { sequence, call, started: performance.now(), ended: undefined }
+    const flight = { sequence, call, channel: this.#channel, started: performance.now(), ended: undefined }
     this.#flights[sequence % KEPT] = flight
     return flight
   }
@@ -36,15 +43,31 @@ export class FlightRecorder {
     return flight?.sequence === sequence ? flight : undefined
   }
 
-  /** The last few operations, oldest first, as in `#7 all_reduce(float32 × 100, sum) 1.3 ms`. */
+  /** Those still known, in any order. */
+  get flights(): Flight[] {
+    return this.#flights.filter((flight) => flight !== undefined)
+  }
+
+  /** `reportOf` this channel alone. */
   report(now = performance.now()): string[] {
-    const lines: string[] = []
-    for (let sequence = Math.max(1, this.#last - REPORTED + 1); sequence <= this.#last; sequence++) {
-      const flight = this.find(sequence)!
+    return reportOf([this], now)
+  }
+}
+
+/** As in `all_reduce(float32 × 100, sum) in the group of ranks 0, 2`. */
+export function describeFlight({ call, channel }: Flight): string {
+  return describeCall(call) + channel
+}
+
+/** The last few operations of all channels, oldest first, as in `#7 all_reduce(float32 × 100, sum) 1.3 ms`. */
+export function reportOf(recorders: readonly FlightRecorder[], now = performance.now()): string[] {
+  const flights = recorders.flatMap((recorder) => recorder.flights)
+  return flights
+    .sort((a, b) => a.started - b.started)
+    .slice(-REPORTED)
+    .map((flight) => {
       const took = `${((flight.ended ?? now) - flight.started).toFixed(1)} ms`
       const state = flight.ended === undefined ? `not ended after ${took}` : took
-      lines.push(`#${sequence} ${describeCall(flight.call)} ${state}`)
-    }
-    return lines
-  }
+      return `#${flight.sequence} ${describeFlight(flight)} ${state}`
+    })
 }

@@ -1,12 +1,14 @@
 /**
  * A communicator whose collectives run in the caller's own thread, over any transport. Simple to test and to debug;
- * a rank that computes does not send meanwhile, which is what tcp-communicator.ts has a worker for.
+ * a rank that computes does not send meanwhile, which is what worker-communicator.ts has a worker for.
  */
 import { allocate, bytesOf, bytesPerElement } from './call.js'
+import { type Channel, worldChannel } from './channel.js'
 import type { Communicator, Numbers } from './communicator.js'
-import { Engine } from './engine.js'
+import type { Engine } from './engine.js'
 import { CheckedCommunicator, type Runner, type Task } from './runner.js'
 import { singleRank } from './single.js'
+import { Station } from './station.js'
 import type { Transport } from './transport.js'
 
 export interface InThreadOptions {
@@ -16,22 +18,37 @@ export interface InThreadOptions {
 
 export function inThread(transport: Transport, { timeoutMs = 60_000 }: InThreadOptions = {}): Communicator {
   if (transport.size === 1) return singleRank()
-  return new CheckedCommunicator(new InThreadRunner(transport, timeoutMs))
+  const station = new Station(transport, timeoutMs)
+  return new CheckedCommunicator(
+    new InThreadRunner(station, worldChannel(transport.size), () => station.close()),
+  )
 }
 
 class InThreadRunner implements Runner {
-  readonly rank: number
-  readonly size: number
+  readonly #station: Station
   readonly #engine: Engine
+  readonly #leave: () => Promise<void>
+  readonly #inner = new Map<number, InThreadRunner>()
 
-  constructor(transport: Transport, timeoutMs: number) {
-    this.rank = transport.rank
-    this.size = transport.size
-    this.#engine = new Engine(transport, timeoutMs)
+  constructor(station: Station, channel: Channel, leave: () => Promise<void> = async () => {}) {
+    this.#station = station
+    this.#engine = station.open(channel)
+    this.#leave = leave
+  }
+
+  get rank(): number {
+    return this.#engine.links.rank
+  }
+
+  get size(): number {
+    return this.#engine.links.size
   }
 
   get bytesSent(): number {
-    return this.#engine.links.bytesSent
+    return [...this.#inner.values()].reduce(
+      (sum, runner) => sum + runner.bytesSent,
+      this.#engine.links.bytesSent,
+    )
   }
 
   async run(task: Task): Promise<void> {
@@ -44,14 +61,24 @@ class InThreadRunner implements Runner {
     bytesOf(output.data).set(bytesOf(work.subarray(output.at, output.at + output.data.length)))
   }
 
-  close(): Promise<void> {
-    return this.#engine.close()
+  group(channel: Channel): Runner {
+    let runner = this.#inner.get(channel.id)
+    if (!runner) {
+      runner = new InThreadRunner(this.#station, channel)
+      this.#inner.set(channel.id, runner)
+    }
+    return runner
+  }
+
+  async close(): Promise<void> {
+    await this.#engine.idle()
+    await this.#leave()
   }
 }
 
 /** The user's own array where the collective may write all of it, or only reads it; else memory of our own. */
 function workingBuffer({ call, elements, input, output }: Task): Numbers {
   if (output?.data.length === elements) return output.data
-  if (input && !output) return input.data
-  return allocate(call.dtype, elements)
+  const onlyRead = input?.data.length === elements && !output && call.reduction === undefined
+  return onlyRead ? input.data : allocate(call.dtype, elements)
 }

@@ -2,8 +2,8 @@
  * The pass around the ring that the ring collectives share: every rank sends to the next one and receives from the
  * one before, so that all links work all the time. It knows chunks and steps; the collectives say which and how many.
  */
-import { bytesOf, bytesPerElement, dtypeOf, viewOf } from './call.js'
-import { blocksOf, chunkOf, modulo } from './chunks.js'
+import { bytesOf, bytesPerElement, dtypeOf } from './call.js'
+import { blocksOf, chunkOf, modulo, type Range } from './chunks.js'
 import type { Numbers } from './communicator.js'
 import type { Links } from './links.js'
 import type { Combine } from './reduce.js'
@@ -18,6 +18,8 @@ export interface RingPass {
   readonly combine?: Combine
   /** Called on each block of the chunk whose last contribution has just been combined: this rank's own. */
   readonly finish?: (block: Numbers) => void
+  /** One per rank, where they are not to be as equal as can be. */
+  readonly chunks?: readonly Range[]
 }
 
 /**
@@ -33,13 +35,12 @@ export async function ringPass(links: Links, data: Numbers, pass: RingPass): Pro
   const previous = modulo(rank - 1, size)
   const dtype = dtypeOf(data)!
   const perBlock = BLOCK_BYTES / bytesPerElement(dtype)
+  const rangeOf = (chunk: number) => pass.chunks?.[chunk] ?? chunkOf(data.length, size, chunk)
   const blocks = (chunk: number) =>
-    blocksOf(chunkOf(data.length, size, modulo(chunk, size)), perBlock).map(({ start, end }) =>
-      data.subarray(start, end),
-    )
+    blocksOf(rangeOf(modulo(chunk, size)), perBlock).map(({ start, end }) => data.subarray(start, end))
   const incoming = Array.from({ length: pass.steps }, (_, step) =>
     blocks(pass.first - 1 - step).map((block) => {
-      const scratch = step < pass.reduced ? viewOf(dtype, links.scratch, block.length) : undefined
+      const scratch = step < pass.reduced ? links.scratch(dtype, block.length) : undefined
       return { step, block, scratch }
     }),
   ).flat()

@@ -3,38 +3,26 @@
  * `Runner` moves them. It moves nothing itself, and no runner checks an argument again.
  */
 import { LockstepError } from '../errors.js'
-import { allocate, type Call, type Dtype, dtypeOf } from './call.js'
-import { type Communicator, type Numbers, REDUCE_OPS, type ReduceOp } from './communicator.js'
+import { allocate, type Call, layoutOf } from './call.js'
+import { type Channel, groupChannel, pairChannel, worldChannel } from './channel.js'
+import { checkCounts, checkedDtype, checkedShare, checkMembers, checkRank, checkReduction } from './checks.js'
+import type { Communicator, Numbers, ReduceOp } from './communicator.js'
+import { identity } from './identity.js'
+import type { Runner } from './task.js'
 
-/** Part of a user's array, and the element of the working buffer at which it begins. */
-export interface Placed {
-  readonly data: Numbers
-  readonly at: number
-}
-
-/** One collective: a working buffer of `elements` is filled from `input`, run in place, and read into `output`. */
-export interface Task {
-  readonly call: Call
-  readonly elements: number
-  readonly input?: Placed
-  readonly output?: Placed
-}
-
-export interface Runner {
-  readonly rank: number
-  readonly size: number
-  readonly bytesSent: number
-  run(task: Task): Promise<void>
-  close(): Promise<void>
-}
+export type { Placed, Runner, Task } from './task.js'
 
 /** A runner with the checks and shapes in front. */
 export class CheckedCommunicator implements Communicator {
   readonly #runner: Runner
+  readonly #channel: Channel
+  /** How often a group of the same ranks has been made, by their list. */
+  readonly #instances = new Map<string, number>()
   #closing: Promise<void> | undefined
 
-  constructor(runner: Runner) {
+  constructor(runner: Runner, channel: Channel = worldChannel(runner.size)) {
     this.#runner = runner
+    this.#channel = channel
   }
 
   get rank(): number {
@@ -51,58 +39,120 @@ export class CheckedCommunicator implements Communicator {
 
   async allReduce(data: Numbers, op: ReduceOp = 'sum'): Promise<void> {
     this.#open('allReduce')
-    const call = reductionCall('all_reduce', data, op)
+    const call = reductionCall('allReduce', data, op)
     const all = { data, at: 0 }
     await this.#runner.run({ call, elements: data.length, input: all, output: all })
   }
 
-  async broadcast(data: Numbers, root = 0): Promise<void> {
-    this.#open('broadcast')
-    const call: Call = {
-      operation: 'broadcast',
-      dtype: checkedDtype('broadcast', data),
-      count: data.length,
-      root,
-    }
-    if (!Number.isInteger(root) || root < 0 || root >= this.size) {
-      throw new LockstepError(`broadcast from root ${root}: expected a rank from 0 to ${this.size - 1}`)
-    }
+  async reduce(data: Numbers, op: ReduceOp = 'sum', root = 0): Promise<void> {
+    this.#open('reduce')
+    checkRank('reduce to root', root, this.size)
+    const call = { ...reductionCall('reduce', data, op), root }
     const all = { data, at: 0 }
-    const placed = root === this.rank ? { input: all } : { output: all }
-    await this.#runner.run({ call, elements: data.length, ...placed })
-  }
-
-  async allGather(part: Numbers): Promise<Numbers> {
-    this.#open('allGather')
-    const dtype = checkedDtype('allGather', part)
-    const data = allocate(dtype, part.length * this.size)
-    await this.#runner.run({
-      call: { operation: 'all_gather', dtype, count: part.length },
-      elements: data.length,
-      input: { data: part, at: this.rank * part.length },
-      output: { data, at: 0 },
-    })
-    return data
+    const output = root === this.rank && { output: all }
+    await this.#runner.run({ call, elements: data.length, input: all, ...output })
   }
 
   async reduceScatter(data: Numbers, op: ReduceOp = 'sum'): Promise<Numbers> {
     this.#open('reduceScatter')
-    const call = reductionCall('reduce_scatter', data, op)
-    const length = data.length / this.size
-    if (!Number.isInteger(length)) {
-      const padded = Math.ceil(length) * this.size
+    const call = reductionCall('reduceScatter', data, op)
+    const length = checkedShare('reduceScatter', data.length, this.size)
+    const share = allocate(call.dtype, length)
+    const output = { data: share, at: this.rank * length }
+    await this.#runner.run({ call, elements: data.length, input: { data, at: 0 }, output })
+    return share
+  }
+
+  async broadcast(data: Numbers, root = 0): Promise<void> {
+    this.#open('broadcast')
+    const dtype = checkedDtype('broadcast', data)
+    checkRank('broadcast from root', root, this.size)
+    const all = { data, at: 0 }
+    const call: Call = { operation: 'broadcast', dtype, count: data.length, root }
+    const placed = root === this.rank ? { input: all } : { output: all }
+    await this.#runner.run({ call, elements: data.length, ...placed })
+  }
+
+  async allGather(part: Numbers, counts?: readonly number[]): Promise<Numbers> {
+    this.#open('allGather')
+    const dtype = checkedDtype('allGather', part)
+    if (counts) checkCounts(counts, part.length, this.rank, this.size)
+    const lengths = counts ?? new Array<number>(this.size).fill(part.length)
+    const before = (rank: number) => lengths.slice(0, rank).reduce((sum, length) => sum + length, 0)
+    const data = allocate(dtype, before(this.size))
+    const call: Call = counts
+      ? {
+          operation: 'all_gather_uneven',
+          dtype,
+          count: data.length,
+          counts: lengths,
+          layout: layoutOf(lengths),
+        }
+      : { operation: 'all_gather', dtype, count: part.length }
+    const input = { data: part, at: before(this.rank) }
+    await this.#runner.run({ call, elements: data.length, input, output: { data, at: 0 } })
+    return data
+  }
+
+  async gather(part: Numbers, root = 0): Promise<Numbers | undefined> {
+    this.#open('gather')
+    const dtype = checkedDtype('gather', part)
+    checkRank('gather to root', root, this.size)
+    const call: Call = { operation: 'gather', dtype, count: part.length, root }
+    if (root !== this.rank) {
+      await this.#runner.run({ call, elements: part.length, input: { data: part, at: 0 } })
+      return undefined
+    }
+    const data = allocate(dtype, part.length * this.size)
+    const input = { data: part, at: this.rank * part.length }
+    await this.#runner.run({ call, elements: data.length, input, output: { data, at: 0 } })
+    return data
+  }
+
+  async scatter(part: Numbers, root = 0, whole?: Numbers): Promise<void> {
+    this.#open('scatter')
+    const dtype = checkedDtype('scatter', part)
+    checkRank('scatter from root', root, this.size)
+    const call: Call = { operation: 'scatter', dtype, count: part.length, root }
+    if (root !== this.rank) {
+      await this.#runner.run({ call, elements: part.length, output: { data: part, at: 0 } })
+      return
+    }
+    const elements = part.length * this.size
+    if (!whole || checkedDtype('scatter', whole) !== dtype || whole.length !== elements) {
+      const given = whole ? `${checkedDtype('scatter', whole)} × ${whole.length}` : 'no whole array'
       throw new LockstepError(
-        `reduceScatter of ${data.length} elements over ${this.size} ranks: expected a multiple of ${this.size}, pad the array to ${padded}`,
+        `scatter was given ${given} on its root, rank ${root}: expected ${dtype} × ${elements}, ${this.size} parts of ${part.length}`,
       )
     }
-    const slice = allocate(call.dtype, length)
+    const output = { data: part, at: root * part.length }
+    await this.#runner.run({ call, elements, input: { data: whole, at: 0 }, output })
+  }
+
+  async allToAll(data: Numbers): Promise<Numbers> {
+    this.#open('allToAll')
+    const dtype = checkedDtype('allToAll', data)
+    checkedShare('allToAll', data.length, this.size)
+    const result = allocate(dtype, data.length)
     await this.#runner.run({
-      call,
-      elements: data.length,
+      call: { operation: 'all_to_all', dtype, count: data.length },
+      elements: 2 * data.length,
       input: { data, at: 0 },
-      output: { data: slice, at: this.rank * length },
+      output: { data: result, at: data.length },
     })
-    return slice
+    return result
+  }
+
+  async send(data: Numbers, to: number): Promise<void> {
+    const call = this.#pairCall('send', data, to)
+    const runner = this.#inner('send', pairChannel(this.#channel, this.rank, to))
+    await runner.run({ call, elements: data.length, input: { data, at: 0 } })
+  }
+
+  async recv(data: Numbers, from: number): Promise<void> {
+    const call = this.#pairCall('recv', data, from)
+    const runner = this.#inner('recv', pairChannel(this.#channel, from, this.rank))
+    await runner.run({ call, elements: data.length, output: { data, at: 0 } })
   }
 
   async barrier(): Promise<void> {
@@ -110,9 +160,34 @@ export class CheckedCommunicator implements Communicator {
     await this.#runner.run({ call: { operation: 'barrier', dtype: 'uint8', count: 0 }, elements: 0 })
   }
 
+  group(ranks: readonly number[]): Communicator {
+    this.#open('group')
+    checkMembers(ranks, this.rank, this.size)
+    if (ranks.length === 1) return new CheckedCommunicator(identity)
+    const list = ranks.join()
+    const instance = (this.#instances.get(list) ?? 0) + 1
+    this.#instances.set(list, instance)
+    const channel = groupChannel(this.#channel, ranks, instance)
+    return new CheckedCommunicator(this.#inner('group', channel), channel)
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#runner.close()
     return this.#closing
+  }
+
+  #pairCall(method: string, data: Numbers, peer: number): Call {
+    this.#open(method)
+    const dtype = checkedDtype(method, data)
+    const what = method === 'send' ? 'send to rank' : 'recv from rank'
+    checkRank(what, peer, this.size)
+    if (peer === this.rank) throw new LockstepError(`${what} ${peer}, by itself: expected another rank`)
+    return { operation: 'send_recv', dtype, count: data.length }
+  }
+
+  #inner(method: string, channel: Channel): Runner {
+    if (this.#runner.group) return this.#runner.group(channel)
+    throw new LockstepError(`${method} is not possible on this transport: connect the ranks over another one`)
   }
 
   #open(method: string): void {
@@ -122,26 +197,10 @@ export class CheckedCommunicator implements Communicator {
   }
 }
 
-function reductionCall(operation: 'all_reduce' | 'reduce_scatter', data: Numbers, op: ReduceOp): Call {
-  const dtype = checkedDtype(operation === 'all_reduce' ? 'allReduce' : 'reduceScatter', data)
-  if (!REDUCE_OPS.includes(op)) {
-    throw new LockstepError(
-      `unknown reduction ${JSON.stringify(op)}: expected one of ${REDUCE_OPS.join(', ')}`,
-    )
-  }
-  if (op === 'mean' && (dtype === 'int32' || dtype === 'uint8')) {
-    throw new LockstepError(
-      `the mean of ${dtype} is no ${dtype}: reduce with 'sum' and divide, or give floats`,
-    )
-  }
-  return { operation, dtype, count: data.length, reduction: op }
-}
+const REDUCTIONS = { allReduce: 'all_reduce', reduce: 'reduce', reduceScatter: 'reduce_scatter' } as const
 
-function checkedDtype(method: string, data: unknown): Dtype {
-  const dtype = dtypeOf(data)
-  if (dtype) return dtype
-  const given = Object.prototype.toString.call(data).slice(8, -1)
-  throw new LockstepError(
-    `${method} was given ${given}: expected a Float32Array, Float64Array, Int32Array or Uint8Array`,
-  )
+function reductionCall(method: keyof typeof REDUCTIONS, data: Numbers, op: ReduceOp): Call {
+  const dtype = checkedDtype(method, data)
+  checkReduction(op, dtype)
+  return { operation: REDUCTIONS[method], dtype, count: data.length, reduction: op }
 }

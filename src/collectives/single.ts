@@ -1,19 +1,9 @@
 /**
- * A world of one rank: every collective is the identity, with the same checks as anywhere. No thread, no socket.
+ * A world of one rank, with the same checks as anywhere.
  */
-import { bytesOf } from './call.js'
 import type { Communicator } from './communicator.js'
-import { CheckedCommunicator, type Runner } from './runner.js'
-
-const identity: Runner = {
-  rank: 0,
-  size: 1,
-  bytesSent: 0,
-  async run({ input, output }) {
-    if (input && output && input.data !== output.data) bytesOf(output.data).set(bytesOf(input.data))
-  },
-  async close() {},
-}
+import { identity } from './identity.js'
+import { CheckedCommunicator } from './runner.js'
 
 export function singleRank(): Communicator {
   return new CheckedCommunicator(identity)

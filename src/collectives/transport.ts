@@ -1,17 +1,17 @@
 /**
  * What a transport can do: carry bytes, in order, from this rank to each other one and back.
- * It refuses to know frames, operations and numbers: links.ts puts them on top, the same for every transport.
+ * It refuses to know frames, operations and numbers: switchboard.ts puts them on top, the same for every transport.
  */
 
 /** What a transport tells its user. Never called before `start`, nor after `close` was called. */
 export interface TransportEvents {
+  /** Bytes from `peer`, valid during this call only. All are taken: what bounds them is the frames' window. */
+  bytes(peer: number, bytes: Uint8Array): void
   /**
-   * Bytes from `peer`, valid during this call only. False: nothing more from this peer until `resume(peer)`,
-   * so that a rank that runs ahead fills its own memory and not ours.
+   * Where the next bytes from `peer` are wanted; undefined: anywhere. A transport that can reads there, then gives
+   * `bytes` that very memory; one that cannot need not ask.
    */
-  bytes(peer: number, bytes: Uint8Array): boolean
-  /** Something that was written to `peer` has left. */
-  written(peer: number): void
+  space(peer: number): Uint8Array | undefined
   /** Nothing will come from `peer` any more, and everything that came has been given to `bytes`. */
   closed(peer: number, reason: string): void
 }
@@ -23,13 +23,10 @@ export interface Transport {
   start(events: TransportEvents): void
   /**
    * Hands a header and its payload to the link to `peer`, in order and without waiting. Neither is copied: both stay
-   * as they are until `flushed`. Silently nothing if the link is gone: `closed` tells.
+   * as they are until `left` is called, which is when they have left this process or no longer can. `left` is never
+   * called before `write` returns.
    */
-  write(peer: number, header: Uint8Array, payload: Uint8Array): void
-  /** Settles once all that was written has left, or can no longer leave because its link is gone. */
-  flushed(): Promise<void>
-  /** Ends the pause that `bytes` returning false began. */
-  resume(peer: number): void
+  write(peer: number, header: Uint8Array, payload: Uint8Array, left: () => void): void
   /** Gives the link to `peer` up, in both directions and at once. */
   disconnect(peer: number): void
   /** Sends what is written, then frees everything. Never rejects. */

@@ -71,7 +71,7 @@ test('a rank of a world of another size is told both', async () => {
       TcpMesh.listen({ rank, size, token: TOKEN, host: '127.0.0.1', timeoutMs: 500 }),
     ),
   )
-  const addresses = meshes.map(({ port }) => ({ host: '127.0.0.1', port }))
+  const addresses = meshes.map(({ address }) => address)
   const [first] = await errorsOf(meshes.map((mesh) => mesh.connect(addresses)))
   expect(first!.message).toMatch(/rank 0 cannot join rank 1 .*: calls itself rank 1 of 3 in a world of 2/)
 })
@@ -85,7 +85,7 @@ test('ranks that do not come are named', async () => {
   const [zero, one] = await Promise.all([0, 1].map((rank) => TcpMesh.listen({ rank, ...options })))
   // Rank 2 listens and never dials.
   const two = await TcpMesh.listen({ rank: 2, ...options })
-  const addresses = [zero!, one!, two].map(({ port }) => ({ host: '127.0.0.1', port }))
+  const addresses = [zero!, one!, two].map(({ address }) => address)
   const errors = await errorsOf([zero!.connect(addresses), one!.connect(addresses)])
   for (const error of errors)
     expect(error.message).toMatch(/rank \d has no connection with rank 2 after 0.3 s/)
@@ -95,7 +95,7 @@ test('ranks that do not come are named', async () => {
 test('an address where nobody listens is a rank that failed', async () => {
   const options = { size: 2, token: TOKEN, host: '127.0.0.1', timeoutMs: 2000 }
   const gone = await TcpMesh.listen({ rank: 1, ...options })
-  const { port } = gone
+  const { port } = gone.address
   gone.close()
   const mesh = await TcpMesh.listen({ rank: 0, ...options })
   const [error] = await errorsOf([

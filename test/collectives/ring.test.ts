@@ -4,13 +4,16 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Call, Operation } from '../../src/collectives/call.js'
+import { worldChannel } from '../../src/collectives/channel.js'
 import { blocksOf, chunkOf, modulo } from '../../src/collectives/chunks.js'
-import { Engine } from '../../src/collectives/engine.js'
+import { Station } from '../../src/collectives/station.js'
 import { memoryTransports } from '../../src/collectives/transports/memory.js'
 import { BLOCK_BYTES } from '../../src/collectives/wire/frame.js'
 
 async function costs(size: number, operation: Operation, elements: number, extra: Partial<Call> = {}) {
-  const engines = memoryTransports(size).map((transport) => new Engine(transport, 5000))
+  const engines = memoryTransports(size).map((transport) =>
+    new Station(transport, 5000).open(worldChannel(size)),
+  )
   const call: Call = { operation, dtype: 'float32', count: elements, ...extra }
   await Promise.all(engines.map((engine) => engine.run(call, new Float32Array(elements))))
   return engines.map(({ links }) => ({ bytes: links.bytesSent, frames: links.messagesSent }))

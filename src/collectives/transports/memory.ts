@@ -27,7 +27,6 @@ export class MemoryTransport implements Transport {
   readonly #all: readonly MemoryTransport[]
   /** By sender: what has been sent to this rank and not delivered yet; null is the end. */
   readonly #queues: (Uint8Array | null)[][]
-  readonly #paused = new Set<number>()
   readonly #ended = new Set<number>()
   #events: TransportEvents | undefined
 
@@ -44,7 +43,8 @@ export class MemoryTransport implements Transport {
     for (let peer = 0; peer < this.size; peer++) this.#schedule(peer)
   }
 
-  write(peer: number, header: Uint8Array, payload: Uint8Array): void {
+  write(peer: number, header: Uint8Array, payload: Uint8Array, left: () => void = () => {}): void {
+    queueMicrotask(left) // what is sent is copied
     if (this.#ended.has(peer)) return
     const bytes = new Uint8Array(header.length + payload.length)
     bytes.set(header)
@@ -52,12 +52,6 @@ export class MemoryTransport implements Transport {
     for (let at = 0; at < bytes.length; at += this.#pieceBytes) {
       this.#all[peer]!.#push(this.rank, bytes.subarray(at, at + this.#pieceBytes))
     }
-  }
-
-  async flushed(): Promise<void> {}
-
-  resume(peer: number): void {
-    if (this.#paused.delete(peer)) this.#schedule(peer)
   }
 
   disconnect(peer: number): void {
@@ -86,15 +80,14 @@ export class MemoryTransport implements Transport {
 
   #deliver(sender: number): void {
     const queue = this.#queues[sender]!
-    if (!this.#events || this.#paused.has(sender) || queue.length === 0) return
+    if (!this.#events || queue.length === 0) return
     const piece = queue.shift()
     if (!piece) {
       this.#ended.add(sender)
       this.#events.closed(sender, 'its link ended')
       return
     }
-    if (!this.#events.bytes(sender, piece)) this.#paused.add(sender)
-    this.#events?.written(sender)
+    this.#events.bytes(sender, piece)
     if (queue.length > 0) this.#schedule(sender)
   }
 }

@@ -7,28 +7,13 @@ import { LockstepError } from '../../errors.js'
 import { PeerFailedError } from '../failures.js'
 import { acceptHandshake, initiateHandshake } from '../wire/handshake.js'
 import { encodeHello, readHello } from '../wire/hello.js'
+import type { Address, Mesh, MeshOptions } from './mesh.js'
 import { Receiving, type TcpLink, TcpTransport } from './tcp.js'
 
 /** How long a connection may take to prove itself. */
 const HANDSHAKE_MS = 5000
 
-export interface MeshOptions {
-  readonly rank: number
-  readonly size: number
-  /** The job's secret. */
-  readonly token: string
-  /** The address to listen on. */
-  readonly host: string
-  /** How long all ranks together have to connect, in milliseconds. */
-  readonly timeoutMs: number
-}
-
-export interface Address {
-  readonly host: string
-  readonly port: number
-}
-
-export class TcpMesh {
+export class TcpMesh implements Mesh {
   readonly #options: MeshOptions
   readonly #server: Server
   /** By rank: the links' halves as far as they are there. */
@@ -55,16 +40,11 @@ export class TcpMesh {
     this.#server = createServer({ noDelay: true }, (socket) => void this.#accept(socket))
   }
 
-  get port(): number {
+  get address(): Address {
     const address = this.#server.address()
-    return typeof address === 'object' && address ? address.port : 0
+    return { host: this.#options.host, port: typeof address === 'object' && address ? address.port : 0 }
   }
 
-  /**
-   * Dials every rank at `addresses` (by rank; one's own is not used) and waits until every rank has dialled this one.
-   * Then nobody is listened to any more.
-   * @throws LockstepError naming the ranks that did not come in time, PeerFailedError for one that cannot be reached.
-   */
   async connect(addresses: readonly Address[]): Promise<TcpTransport> {
     const peers = addresses.map((_, peer) => peer).filter((peer) => peer !== this.#options.rank)
     try {
@@ -155,7 +135,6 @@ export class TcpMesh {
     this.#changed()
   }
 
-  /** Gives everything up: the port and whatever has been connected. */
   close(): void {
     this.#server.close()
     for (const socket of [...this.#strangers, ...this.#sending.values()]) socket.destroy()

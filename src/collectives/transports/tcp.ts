@@ -14,11 +14,12 @@ const EXPLAIN_MS = 250
 /** How long a closing link has to send what was written. */
 const LINGER_MS = 1000
 
-/** The receiving half of a link. Until `deliver` is set its bytes go to the socket's own buffer, for `read`. */
+/** The receiving half of a link. Until `start` its bytes go to the socket's own buffer, for `read`. */
 export class Receiving {
   readonly socket: Socket
-  paused = false
-  #deliver: ((bytes: Uint8Array) => boolean) | undefined
+  readonly #buffer = Buffer.allocUnsafeSlow(READ_BYTES)
+  #deliver: ((bytes: Uint8Array) => void) | undefined
+  #space: () => Uint8Array | undefined = () => undefined
 
   constructor(host: string, port: number) {
     this.socket = connect({
@@ -26,32 +27,27 @@ export class Receiving {
       port,
       noDelay: true,
       onread: {
-        buffer: Buffer.allocUnsafeSlow(READ_BYTES),
+        // Asked after each read where the next one goes: straight to where the numbers are wanted, if that is known.
+        buffer: () => this.#space() ?? this.#buffer,
         callback: (count, buffer) => this.#read(count, buffer),
       },
     })
   }
 
   /** From now on all bytes, and first those that have come since the handshake, go to `deliver`. */
-  start(deliver: (bytes: Uint8Array) => boolean): void {
+  start(deliver: (bytes: Uint8Array) => void, space: () => Uint8Array | undefined): void {
     for (let early = this.socket.read(); early !== null; early = this.socket.read()) deliver(early)
     this.#deliver = deliver
-    this.socket.resume()
-  }
-
-  resume(): void {
-    if (!this.paused) return
-    this.paused = false
+    this.#space = space
     this.socket.resume()
   }
 
   // `buffer` is read into again as soon as this returns: whoever wants to keep bytes copies them.
   #read(count: number, buffer: Uint8Array): boolean {
-    const bytes = buffer.subarray(0, count)
+    const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, count)
     if (!this.#deliver) return this.socket.push(Buffer.from(bytes))
-    const more = this.#deliver(bytes)
-    if (!more) this.paused = true
-    return more
+    this.#deliver(bytes)
+    return true
   }
 }
 
@@ -66,9 +62,6 @@ export class TcpTransport implements Transport {
   readonly size: number
   readonly #links: readonly (TcpLink | undefined)[]
   #events: TransportEvents | undefined
-  /** Writes that have not left yet, and who waits for that. */
-  #pending = 0
-  #flushed: (() => void)[] = []
 
   /** `links` by rank, with none at this rank's own. */
   constructor(rank: number, links: readonly (TcpLink | undefined)[]) {
@@ -84,28 +77,16 @@ export class TcpTransport implements Transport {
     })
   }
 
-  write(peer: number, header: Uint8Array, payload: Uint8Array): void {
+  write(peer: number, header: Uint8Array, payload: Uint8Array, left: () => void): void {
     const socket = this.#links[peer]!.sending
-    if (!socket.writable) return
-    this.#pending++
-    const done = () => this.#left(peer)
-    if (payload.length === 0) {
-      socket.write(header, done)
-      return
+    if (!socket.writable) queueMicrotask(left)
+    else if (payload.length === 0) socket.write(header, left)
+    else {
+      socket.cork()
+      socket.write(header)
+      socket.write(payload, left)
+      socket.uncork()
     }
-    socket.cork()
-    socket.write(header)
-    socket.write(payload, done)
-    socket.uncork()
-  }
-
-  flushed(): Promise<void> {
-    if (this.#pending === 0) return Promise.resolve()
-    return new Promise((resolve) => this.#flushed.push(resolve))
-  }
-
-  resume(peer: number): void {
-    this.#links[peer]!.receiving.resume()
   }
 
   disconnect(peer: number): void {
@@ -135,24 +116,18 @@ export class TcpTransport implements Transport {
     socket.on('error', (error) => closed(`its connection failed (${error.message})`))
     socket.on('end', () => closed('its connection closed'))
     socket.on('close', () => closed('its connection closed'))
-    receiving.start((bytes) => this.#events?.bytes(peer, bytes) ?? true)
+    receiving.start(
+      (bytes) => this.#events?.bytes(peer, bytes),
+      () => this.#events?.space(peer),
+    )
     if (socket.destroyed) queueMicrotask(() => closed('its connection closed'))
 
     // Nothing is expected on the sending half. If it breaks, the other one usually knows why, in order.
     sending.on('error', () => {})
     sending.on('close', () => {
-      setTimeout(() => {
-        if (!receiving.paused) closed('its connection broke')
-      }, EXPLAIN_MS).unref()
+      setTimeout(() => closed('its connection broke'), EXPLAIN_MS).unref()
     })
     sending.resume()
-  }
-
-  #left(peer: number): void {
-    this.#pending--
-    this.#events?.written(peer)
-    if (this.#pending > 0) return
-    for (const resolve of this.#flushed.splice(0)) resolve()
   }
 }
 

@@ -4,11 +4,14 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type Call, DTYPES, OPERATIONS } from '../../../src/collectives/call.js'
+import { worldChannel } from '../../../src/collectives/channel.js'
 import { REDUCE_OPS } from '../../../src/collectives/communicator.js'
 import { CollectiveError } from '../../../src/collectives/failures.js'
-import { FlightRecorder } from '../../../src/collectives/flight-recorder.js'
 import { Inbox } from '../../../src/collectives/inbox.js'
-import { Links } from '../../../src/collectives/links.js'
+import type { Links } from '../../../src/collectives/links.js'
+import { Mailbox } from '../../../src/collectives/mailbox.js'
+import { Outbox } from '../../../src/collectives/outbox.js'
+import { Switchboard } from '../../../src/collectives/switchboard.js'
 import { type MemoryTransport, memoryTransports } from '../../../src/collectives/transports/memory.js'
 import {
   BLOCK_BYTES,
@@ -16,6 +19,7 @@ import {
   encodeHeader,
   type Frame,
   HEADER_BYTES,
+  WINDOW_BYTES,
 } from '../../../src/collectives/wire/frame.js'
 import { decodeHello, encodeHello } from '../../../src/collectives/wire/hello.js'
 import { LockstepError } from '../../../src/errors.js'
@@ -26,18 +30,19 @@ const calls: fc.Arbitrary<Call> = fc
     dtype: fc.constantFrom(...DTYPES),
     count: fc.maxSafeNat(),
     reduction: fc.option(fc.constantFrom(...REDUCE_OPS), { nil: undefined }),
-    root: fc.option(fc.nat(10_000), { nil: undefined }),
+    number: fc.option(fc.nat(10_000), { nil: undefined }),
   })
-  .map(({ reduction, root, ...call }) => ({
+  .map(({ reduction, number, ...call }) => ({
     ...call,
     ...(reduction !== undefined && { reduction }),
-    ...(root !== undefined && { root }),
+    ...(number !== undefined && { [call.operation === 'all_gather_uneven' ? 'layout' : 'root']: number }),
   }))
 
 describe('headers', () => {
   test('every frame survives the wire', () => {
     const data = fc.record({
       kind: fc.constant('data' as const),
+      channel: fc.maxSafeNat(),
       sequence: fc.maxSafeNat(),
       call: calls,
       length: fc.nat(BLOCK_BYTES),
@@ -48,20 +53,27 @@ describe('headers', () => {
       }),
     )
     const others: Frame[] = [
-      { kind: 'abort', sequence: 0, rank: 3, length: 17 },
-      { kind: 'abort', sequence: 0, length: 0 },
-      { kind: 'goodbye', sequence: 0, length: 0 },
-      { kind: 'query', sequence: 0, length: 0 },
-      { kind: 'status', sequence: 0, length: 0 },
-      { kind: 'status', sequence: 9, call: { operation: 'barrier', dtype: 'uint8', count: 0 }, length: 0 },
+      { kind: 'abort', channel: 0, sequence: 0, rank: 3, length: 17 },
+      { kind: 'abort', channel: 0, sequence: 0, length: 0 },
+      { kind: 'goodbye', channel: 0, sequence: 0, length: 0 },
+      { kind: 'status', channel: 0, sequence: 0, length: 0 },
+      { kind: 'query', channel: 7, sequence: 0, length: 0 },
+      { kind: 'credit', channel: 7, sequence: 4096, length: 0 },
+      {
+        kind: 'status',
+        channel: 0,
+        sequence: 9,
+        call: { operation: 'barrier', dtype: 'uint8', count: 0 },
+        length: 0,
+      },
     ]
     for (const frame of others) expect(decodeHeader(encodeHeader(frame))).toEqual(frame)
   })
 
-  test('any 32 bytes are a frame within the bounds, or a LockstepError', () => {
-    const valid = encodeHeader({ kind: 'goodbye', sequence: 0, length: 0 }).subarray(0, 4)
+  test('any header is a frame within the bounds, or a LockstepError', () => {
+    const valid = encodeHeader({ kind: 'goodbye', channel: 0, sequence: 0, length: 0 }).subarray(0, 4)
     const bytes = fc.uint8Array({ minLength: HEADER_BYTES, maxLength: HEADER_BYTES })
-    const almost = bytes.map((tail) => Uint8Array.of(...valid, tail[4]! % 6, ...tail.subarray(5)))
+    const almost = bytes.map((tail) => Uint8Array.of(...valid, tail[4]! % 7, ...tail.subarray(5)))
     fc.assert(
       fc.property(fc.oneof(bytes, almost), (header) => {
         try {
@@ -76,32 +88,44 @@ describe('headers', () => {
 
   test.each([
     [0, 0, /magic is 0x/],
-    [4, 5, /kind 5 is not one of data, abort/],
+    [4, 6, /kind 6 is not one of data, abort/],
     [5, 0, /operation -1 is not one of all_reduce/],
     [6, 4, /dtype 4 is not one of float32/],
     [7, 9, /reduction 8 is not one of sum/],
-    [15, 255, /sequence is above 2\^53/],
-    [23, 255, /element count is above 2\^53/],
-    [31, 1, /announces \d+ bytes, a data frame has at most 131072/],
+    [15, 255, /channel is above 2\^53/],
+    [23, 255, /sequence is above 2\^53/],
+    [31, 255, /element count is above 2\^53/],
+    [39, 1, /announces \d+ bytes, a data frame has at most 131072/],
   ])('byte %i set to %i is told', (at, value, message) => {
     const call: Call = { operation: 'all_reduce', dtype: 'float32', count: 1, reduction: 'sum' }
-    const header = encodeHeader({ kind: 'data', sequence: 1, call, length: 4 })
+    const header = encodeHeader({ kind: 'data', channel: 5, sequence: 1, call, length: 4 })
     header[at] = value
     expect(() => decodeHeader(header)).toThrow(message)
   })
 })
 
+/** One peer's stream into one mailbox, whose judge agrees to everything. */
+function mailbox() {
+  const box = new Mailbox()
+  box.judge = { announced: () => true, mismatched: expect.fail, taken: () => {} }
+  return { box, inbox: new Inbox({ mailbox: () => box, control: expect.fail }) }
+}
+
 describe('an inbox', () => {
+  const call: Call = { operation: 'broadcast', dtype: 'uint8', count: 1, root: 0 }
+
   test('reads frames from a stream cut anywhere, whether they are awaited or come early', async () => {
     const payloads = fc.array(fc.uint8Array({ maxLength: 40 }), { minLength: 1, maxLength: 8 })
     const cuts = fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1 })
     await fc.assert(
       fc.asyncProperty(payloads, cuts, fc.nat(8), async (sent, pieces, early) => {
-        const inbox = new Inbox({ announced: () => true, mismatched: expect.fail, control: expect.fail })
-        const call: Call = { operation: 'broadcast', dtype: 'uint8', count: 1, root: 0 }
+        const { box, inbox } = mailbox()
         const stream = Buffer.concat(
           sent.flatMap((payload) => {
-            return [encodeHeader({ kind: 'data', sequence: 1, call, length: payload.length }), payload]
+            return [
+              encodeHeader({ kind: 'data', channel: 5, sequence: 1, call, length: payload.length }),
+              payload,
+            ]
           }),
         )
         const received = sent.map((payload) => new Uint8Array(payload.length))
@@ -109,33 +133,68 @@ describe('an inbox', () => {
         const order: number[] = []
         for (let at = 0, piece = 0; at < stream.length; piece++) {
           const next = at + pieces[piece % pieces.length]!
-          if (piece === early) done = inbox.receive(received, (index) => order.push(index))
+          if (piece === early) done = box.receive(received, (index) => order.push(index))
           inbox.accept(stream.subarray(at, next))
           at = next
         }
-        await (done ?? inbox.receive(received, (index) => order.push(index)))
+        await (done ?? box.receive(received, (index) => order.push(index)))
         expect(received).toEqual(sent.map((payload) => Uint8Array.from(payload)))
         expect(order).toEqual([...sent.keys()])
       }),
     )
   })
 
-  test('has no more room once a bounded amount has come early', () => {
-    const inbox = new Inbox({ announced: () => true, mismatched: expect.fail, control: expect.fail })
-    const call: Call = { operation: 'broadcast', dtype: 'uint8', count: 1, root: 0 }
-    const header = encodeHeader({ kind: 'data', sequence: 1, call, length: BLOCK_BYTES })
-    let frames = 0
-    for (; inbox.hasRoom; frames++) {
-      inbox.accept(header)
-      inbox.accept(new Uint8Array(BLOCK_BYTES))
+  test('has large blocks read straight to where they are awaited', async () => {
+    const { box, inbox } = mailbox()
+    const target = new Uint8Array(BLOCK_BYTES)
+    const done = box.receive([target], () => {})
+    inbox.accept(encodeHeader({ kind: 'data', channel: 5, sequence: 1, call, length: BLOCK_BYTES }))
+    expect(inbox.space!.buffer).toBe(target.buffer)
+    for (let space = inbox.space; space; space = inbox.space) {
+      const piece = space.subarray(0, 50_000)
+      piece.fill(7) // as a transport would
+      inbox.accept(piece)
     }
-    expect(frames).toBeLessThanOrEqual(3)
+    inbox.accept(new Uint8Array(BLOCK_BYTES % 50_000).fill(7))
+    await done
+    expect(target.every((byte) => byte === 7)).toBe(true)
   })
+
+  test('keeps what comes early up to the window, and calls more of it malformed', () => {
+    const { inbox } = mailbox()
+    const header = encodeHeader({ kind: 'data', channel: 5, sequence: 1, call, length: BLOCK_BYTES })
+    let bytes = 0
+    expect(() => {
+      for (; bytes < 10 * WINDOW_BYTES; bytes += BLOCK_BYTES + HEADER_BYTES) {
+        inbox.accept(header)
+        inbox.accept(new Uint8Array(BLOCK_BYTES))
+      }
+    }).toThrow(`it exceeds the window of ${WINDOW_BYTES} bytes`)
+    expect(bytes).toBeLessThanOrEqual(WINDOW_BYTES + BLOCK_BYTES + HEADER_BYTES)
+  })
+})
+
+test('an outbox sends a window ahead, and the rest as it is taken', () => {
+  let written = 0
+  const outbox = new Outbox((header, payload) => {
+    written += header.length + payload.length
+  })
+  const [header, payload] = [new Uint8Array(HEADER_BYTES), new Uint8Array(BLOCK_BYTES)]
+  const frames = 100
+  for (let i = 0; i < frames; i++) outbox.send(header, payload)
+  for (let taken = 0; outbox.blocked; taken += WINDOW_BYTES / 4) {
+    expect(written - taken).toBeGreaterThanOrEqual(WINDOW_BYTES)
+    expect(written - taken).toBeLessThan(WINDOW_BYTES + BLOCK_BYTES + HEADER_BYTES)
+    outbox.credit(WINDOW_BYTES / 4)
+  }
+  expect(written).toBe(frames * (HEADER_BYTES + BLOCK_BYTES))
 })
 
 test('a malformed frame fails the group with an error that names the peer, on both sides', async () => {
   const [mine, theirs] = memoryTransports(2) as [MemoryTransport, MemoryTransport]
-  const [good, bad] = [new Links(mine, new FlightRecorder()), new Links(theirs, new FlightRecorder())]
+  const [good, bad] = [mine, theirs].map((transport) => {
+    return new Switchboard(transport, () => new Uint8Array(BLOCK_BYTES)).open(worldChannel(2))
+  }) as [Links, Links]
   good.begin({ operation: 'barrier', dtype: 'uint8', count: 0 })
   const waiting = good.receive(1, new Uint8Array(0))
   theirs.write(0, new Uint8Array(HEADER_BYTES).fill(7), new Uint8Array(0))

@@ -1,0 +1,48 @@
+/**
+ * One rank's end of everything: a transport, the switchboard on it, and an engine for each channel in use.
+ */
+import type { Channel } from './channel.js'
+import { Engine } from './engine.js'
+import { Switchboard } from './switchboard.js'
+import type { Transport } from './transport.js'
+import { BLOCK_BYTES } from './wire/frame.js'
+
+export class Station {
+  readonly #board: Switchboard
+  readonly #timeoutMs: number
+  readonly #engines = new Map<number, Engine>()
+
+  /**
+   * A collective fails once nothing has moved in its channel for `timeoutMs`. `scratch` makes room for one block, once
+   * for each channel that reduces.
+   */
+  constructor(
+    transport: Transport,
+    timeoutMs: number,
+    scratch: () => Uint8Array = () => new Uint8Array(BLOCK_BYTES),
+  ) {
+    this.#board = new Switchboard(transport, scratch)
+    this.#timeoutMs = timeoutMs
+  }
+
+  /** The engine of a channel; the same one each time. */
+  open(channel: Channel): Engine {
+    let engine = this.#engines.get(channel.id)
+    if (!engine) {
+      engine = new Engine(this.#board.open(channel), this.#timeoutMs)
+      this.#engines.set(channel.id, engine)
+    }
+    return engine
+  }
+
+  /** The engine of a channel that has been opened. */
+  engine(id: number): Engine {
+    return this.#engines.get(id)!
+  }
+
+  /** Waits for what is in flight, says goodbye and frees the transport. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#engines.values()].map((engine) => engine.idle()))
+    await this.#board.close()
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * What it takes to connect all ranks with each other, the same for every transport that has addresses. Types only.
+ */
+import type { Transport } from '../transport.js'
+
+export type TransportKind = 'tcp'
+
+export interface MeshOptions {
+  readonly rank: number
+  readonly size: number
+  /** The job's secret. */
+  readonly token: string
+  /** The address to listen on. */
+  readonly host: string
+  /** How long all ranks together have to connect, in milliseconds. */
+  readonly timeoutMs: number
+}
+
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+/** One rank that listens, until it is connected with all others. */
+export interface Mesh {
+  readonly address: Address
+  /**
+   * Dials every rank at `addresses` (by rank; one's own is not used) and waits until every rank has dialled this one.
+   * Then nobody is listened to any more.
+   * @throws LockstepError naming the ranks that did not come in time, PeerFailedError for one that cannot be reached.
+   */
+  connect(addresses: readonly Address[]): Promise<Transport>
+  /** Gives everything up: the port and whatever has been connected. */
+  close(): void
+}

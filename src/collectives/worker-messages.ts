@@ -1,0 +1,37 @@
+/**
+ * What the main thread and the worker that owns the links say to each other. Types only.
+ */
+import type { Call } from './call.js'
+import type { Channel } from './channel.js'
+import type { FailureRecord } from './failures.js'
+import type { Address, MeshOptions, TransportKind } from './transports/mesh.js'
+
+export interface WorkerOptions extends MeshOptions {
+  readonly kind: TransportKind
+  readonly memory: WebAssembly.Memory
+}
+
+export type ToWorker =
+  | { readonly type: 'connect'; readonly addresses: readonly Address[] }
+  /** A channel that will be used. */
+  | { readonly type: 'open'; readonly channel: Channel }
+  /** `elements` elements from byte `at` of the staging memory are the working buffer. */
+  | {
+      readonly type: 'run'
+      readonly id: number
+      readonly channel: number
+      readonly call: Call
+      readonly elements: number
+      readonly at: number
+    }
+  | { readonly type: 'close' }
+
+export type FromWorker =
+  | { readonly type: 'listening'; readonly address: Address }
+  | { readonly type: 'connected' }
+  /** `bytes`: what was handed to the links for it. */
+  | { readonly type: 'done'; readonly id: number; readonly bytes: number }
+  | { readonly type: 'failed'; readonly id: number; readonly failure: FailureRecord }
+  /** Not of one operation: listening or connecting failed. */
+  | { readonly type: 'broken'; readonly failure: FailureRecord }
+  | { readonly type: 'closed' }

@@ -1,0 +1,65 @@
+/**
+ * The worker thread that owns one rank's links and runs its collectives, so that a rank which computes keeps sending.
+ * It sees the user's numbers only in the staging memory that the main thread copies them to.
+ */
+import { parentPort, workerData } from 'node:worker_threads'
+import { viewOf } from './call.js'
+import { toRecord } from './failures.js'
+import { SCRATCH_BLOCKS } from './staging.js'
+import { Station } from './station.js'
+import type { Transport } from './transport.js'
+import { listen } from './transports/listen.js'
+import type { Mesh } from './transports/mesh.js'
+import { BLOCK_BYTES } from './wire/frame.js'
+import type { FromWorker, ToWorker, WorkerOptions } from './worker-messages.js'
+
+const options: WorkerOptions = workerData
+const { buffer } = options.memory
+let mesh: Mesh
+let station: Station | undefined
+let scratchBlocks = 0
+
+parentPort!.on('message', (message: ToWorker) => {
+  if (message.type === 'run') void run(message)
+  else if (message.type === 'open') station!.open(message.channel)
+  else if (message.type === 'connect') void mesh.connect(message.addresses).then(connected, broken)
+  else void close()
+})
+listen(options.kind, options).then((listening) => {
+  mesh = listening
+  post({ type: 'listening', address: mesh.address })
+}, broken)
+
+function connected(transport: Transport): void {
+  station = new Station(transport, options.timeoutMs, scratch)
+  post({ type: 'connected' })
+}
+
+/** In the staging memory, where the kernels reach it, as long as there is room for another channel's. */
+function scratch(): Uint8Array {
+  if (scratchBlocks === SCRATCH_BLOCKS) return new Uint8Array(BLOCK_BYTES)
+  return new Uint8Array(buffer, BLOCK_BYTES * scratchBlocks++, BLOCK_BYTES)
+}
+
+async function run({ id, channel, call, elements, at }: Extract<ToWorker, { type: 'run' }>): Promise<void> {
+  const engine = station!.engine(channel)
+  try {
+    const bytes = await engine.run(call, viewOf(call.dtype, buffer, elements, at))
+    post({ type: 'done', id, bytes })
+  } catch (error) {
+    post({ type: 'failed', id, failure: toRecord(error) })
+  }
+}
+
+async function close(): Promise<void> {
+  await station?.close()
+  post({ type: 'closed' })
+}
+
+function broken(error: unknown): void {
+  post({ type: 'broken', failure: toRecord(error) })
+}
+
+function post(message: FromWorker): void {
+  parentPort!.postMessage(message)
+}
