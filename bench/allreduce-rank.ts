@@ -46,9 +46,9 @@ async function connect({ port, token, transport }: RankOrder): Promise<Communica
 async function time(bytes: number): Promise<number> {
   const data = await allocate(bytes / 4)
   const fresh = contribution(rank, data.length)
-  // JavaScript is compiled while it runs: small messages need a few hundred calls until it is.
+  // JavaScript is compiled while it runs: small messages need some thousand calls until it is.
   const [warmups, rounds] =
-    bytes <= 2 ** 18 ? [1000, order.rounds ?? 1000] : [3, order.rounds ?? (bytes <= 2 ** 22 ? 100 : 20)]
+    bytes <= 2 ** 18 ? [10_000, order.rounds ?? 1000] : [3, order.rounds ?? (bytes <= 2 ** 22 ? 100 : 20)]
   const times: number[] = []
   for (let round = -warmups; round < rounds; round++) {
     data.set(fresh)

@@ -25,6 +25,17 @@ export function sumInto(dst: Float32Array, buffers: readonly Float32Array[]): vo
   else dst.set(a)
 }
 
+/** `sumInto` for these buffers again and again: what can be looked up before is. */
+export function sumOnto(dst: Float32Array, buffers: readonly Float32Array[]): () => void {
+  const kernels = simd(dst, ...buffers)
+  const [a, b, c, d] = buffers.map(at) as [number, number, number, number]
+  const [to, { length }] = [at(dst), dst]
+  if (kernels && buffers.length === 2) return () => kernels.sum2(to, a, b, length)
+  if (kernels && buffers.length === 3) return () => kernels.sum3(to, a, b, c, length)
+  if (kernels && buffers.length === 4) return () => kernels.sum4(to, a, b, c, d, length)
+  return () => sumInto(dst, buffers)
+}
+
 /**
  * Every buffer becomes the sum of all: what each rank does to its slice of all ranks' gradients.
  * @throws RangeError when lengths differ.

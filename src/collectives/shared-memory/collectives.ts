@@ -6,9 +6,9 @@
  * them to W. In pieces: 2 syncs a piece, and a copy in and out. Small: 1 sync, every rank reads all n bytes of W ranks.
  */
 import type { Call, Operation } from '../call.js'
-import type { Numbers } from '../communicator.js'
+import type { Numbers, ReduceOp } from '../communicator.js'
 import type { Task } from '../runner.js'
-import type { Group, Place } from './group.js'
+import type { Buffers, Group, Place } from './group.js'
 import { reduceAll, reduceInto } from './reduction.js'
 import { piecesOf, sliceOf } from './views.js'
 
@@ -38,16 +38,20 @@ function allReduce(group: Group, { call, output }: Task): Promise<void> | undefi
 }
 
 function allReduceSmall(group: Group, { dtype, reduction }: Call, data: Numbers): Promise<void> | undefined {
-  const { stages, scratch } = group.buffers(dtype, data.length)
-  const inTurn = stages[group.nextParity()]
-  inTurn[group.rank]!.set(data)
-  const reduce = () => {
-    reduceInto(scratch, inTurn, reduction!)
-    data.set(scratch)
+  const buffers = group.buffers(dtype, data.length)
+  const parity = group.nextParity()
+  buffers.stages[parity][group.rank]!.set(data)
+  if (!group.control.arrive()) {
+    return group.control.others().then(() => finishSmall(buffers, parity, reduction!, data))
   }
-  if (!group.control.arrive()) return group.control.others().then(reduce)
-  reduce()
+  finishSmall(buffers, parity, reduction!, data)
   return undefined
+}
+
+function finishSmall({ stages, scratch, sums }: Buffers, parity: 0 | 1, op: ReduceOp, data: Numbers): void {
+  if (op === 'sum' && sums) sums[parity]()
+  else reduceInto(scratch, stages[parity], op)
+  data.set(scratch)
 }
 
 async function allReduceLarge(group: Group, call: Call, data: Numbers): Promise<void> {

@@ -112,11 +112,12 @@ export class Control {
   }
 
   /** Opens an operation: its fingerprint goes with every sync until `end`. */
-  begin(call: Call): void {
+  /** @returns when it began, by `performance.now()`. */
+  begin(call: Call): number {
     this.#orderly()
-    this.#log.begin(call)
     this.#code = codeOf(call)
     this.show(NOWHERE)
+    return this.#log.begin(call).started
   }
 
   /** Where this rank's numbers of the operation are: `unanimous` tells whether the others' are at the same place. */
@@ -125,8 +126,9 @@ export class Control {
     this.#offset = offset
   }
 
-  end(): void {
-    this.#log.last.ended = performance.now()
+  /** @param now what the clock shows; it takes longer to look than some operations do. */
+  end(now = performance.now()): void {
+    this.#log.last.ended = now
   }
 
   /**

@@ -4,6 +4,7 @@
  */
 import { bytesPerElement, type Dtype } from '../call.js'
 import type { Numbers } from '../communicator.js'
+import { sumOnto } from '../kernels/sums.js'
 import type { Control } from './control.js'
 import { type Layout, scratchOf, stageOf } from './layout.js'
 import { numbersAt } from './views.js'
@@ -32,6 +33,8 @@ export interface Buffers {
   /** By parity, then by rank. */
   readonly stages: readonly [readonly Numbers[], readonly Numbers[]]
   readonly scratch: Numbers
+  /** By parity: scratch = the sum of all ranks' buffers. Only for float32. */
+  readonly sums: readonly [() => void, () => void] | undefined
 }
 
 /** Views are kept for the counts that recur; a run meets few. */
@@ -71,11 +74,10 @@ export class Group {
     const at = (offset: number) => numbersAt(dtype, this.memory, offset, count)
     const ofParity = (parity: number) =>
       Array.from({ length: this.size }, (_, rank) => at(stageOf(this.layout, rank, parity)))
-    const buffers: Buffers = {
-      dtype,
-      stages: [ofParity(0), ofParity(1)],
-      scratch: at(scratchOf(this.layout)),
-    }
+    const [even, odd, scratch] = [ofParity(0), ofParity(1), at(scratchOf(this.layout))]
+    const sum = (stages: Numbers[]) => sumOnto(scratch as Float32Array, stages as Float32Array[])
+    const sums = dtype === 'float32' ? ([sum(even), sum(odd)] as const) : undefined
+    const buffers: Buffers = { dtype, stages: [even, odd], scratch, sums }
     this.#buffers.set(key, buffers)
     return buffers
   }

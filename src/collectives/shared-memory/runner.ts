@@ -91,8 +91,9 @@ export class SharedMemoryRunner implements Runner {
   #start(call: Call, work: Work): Promise<void> {
     this.#running = true
     let waiting: Promise<void> | undefined
+    let started: number
     try {
-      this.#group.control.begin(call)
+      started = this.#group.control.begin(call)
       waiting = work()
     } catch (error) {
       return Promise.reject(this.#failed(error, call))
@@ -103,12 +104,12 @@ export class SharedMemoryRunner implements Runner {
         (error) => Promise.reject(this.#failed(error, call)),
       )
     }
-    this.#ended()
+    this.#ended(started) // only small ones end within this call, in microseconds
     return SETTLED
   }
 
-  #ended(): void {
-    this.#group.control.end()
+  #ended(now?: number): void {
+    this.#group.control.end(now)
     this.#advance()
   }
 
