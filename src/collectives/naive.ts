@@ -41,6 +41,28 @@ export function naiveAllGather(parts: readonly Numbers[]): Numbers[] {
   return parts.map((part) => like(part, whole))
 }
 
+/** The root's array after a reduce; everybody else's is as before. */
+export function naiveReduceToRoot(inputs: readonly Numbers[], op: ReduceOp, root: number): Numbers[] {
+  return inputs.map((input, rank) => (rank === root ? like(input, naiveReduce(inputs, op)) : input))
+}
+
+/** What the root of a scatter gives to every rank. */
+export function naiveScatter(whole: Numbers, size: number): Numbers[] {
+  const length = whole.length / size
+  return Array.from({ length: size }, (_, rank) => whole.slice(rank * length, (rank + 1) * length))
+}
+
+/** Every rank's result of an all-to-all. */
+export function naiveAllToAll(inputs: readonly Numbers[]): Numbers[] {
+  const shares = inputs.map((input) => naiveScatter(input, inputs.length))
+  return inputs.map((input, rank) =>
+    like(
+      input,
+      shares.flatMap((share) => Array.from(share[rank]!)),
+    ),
+  )
+}
+
 /** Every rank's array after a broadcast. */
 export function naiveBroadcast(inputs: readonly Numbers[], root: number): Numbers[] {
   return inputs.map(() => like(inputs[root]!, inputs[root]!))

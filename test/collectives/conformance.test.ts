@@ -3,13 +3,8 @@
  * against the naive oracle, bit-identical on all ranks and in a second run.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { allocate, bytesOf, DTYPES, type Dtype } from '../../src/collectives/call.js'
-import {
-  type Communicator,
-  type Numbers,
-  REDUCE_OPS,
-  type ReduceOp,
-} from '../../src/collectives/communicator.js'
+import { DTYPES } from '../../src/collectives/call.js'
+import type { Communicator, Numbers } from '../../src/collectives/communicator.js'
 import {
   naiveAllGather,
   naiveAllReduce,
@@ -17,15 +12,7 @@ import {
   naiveReduceScatter,
 } from '../../src/collectives/naive.js'
 import { closeAll, GROUPS } from './groups.js'
-
-const COUNTS = [0, 1, 2, 17, 1000, 65_537]
-const REDUCTIONS: readonly [Dtype, ReduceOp][] = DTYPES.flatMap((dtype) =>
-  REDUCE_OPS.filter((op) => op !== 'mean' || dtype.startsWith('float')).map(
-    (op) => [dtype, op] as [Dtype, ReduceOp],
-  ),
-)
-/** Largest difference from the float64 oracle, for values up to 2 on up to 4 ranks. */
-const TOLERANCE: Readonly<Record<Dtype, number>> = { float32: 4e-6, float64: 1e-14, int32: 0, uint8: 0 }
+import { COUNTS, expectClose, expectSameBits, numbers, REDUCTIONS } from './numbers.js'
 
 describe.each(GROUPS)('$name', ({ connect }) => {
   describe.each([1, 2, 3, 4])('%i ranks', (size) => {
@@ -135,28 +122,3 @@ describe.each(GROUPS)('$name', ({ connect }) => {
     })
   })
 })
-
-/** Pseudo-random numbers, other ones on every rank: integers where the dtype has nothing else. */
-function numbers(dtype: Dtype, count: number, rank: number): Numbers {
-  const data = allocate(dtype, count)
-  let state = 12_345 + rank * 7919 + count
-  for (let i = 0; i < count; i++) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    data[i] = dtype.startsWith('float') ? (state / 2 ** 32 - 0.5) * 4 : (state >>> 20) - 2048 // four of them multiply to less than 2^53, where the oracle is exact
-  }
-  return data
-}
-
-function expectClose(results: readonly Numbers[], expected: readonly Numbers[], dtype: Dtype): void {
-  results.forEach((result, rank) => {
-    expect(result.length).toBe(expected[rank]!.length)
-    let worst = 0
-    for (let i = 0; i < result.length; i++)
-      worst = Math.max(worst, Math.abs(result[i]! - expected[rank]![i]!))
-    expect(worst).toBeLessThanOrEqual(TOLERANCE[dtype])
-  })
-}
-
-function expectSameBits(a: Numbers, b: Numbers): void {
-  expect(Buffer.compare(bytesOf(a), bytesOf(b))).toBe(0)
-}

@@ -58,6 +58,20 @@ const DISAGREEMENTS: readonly [string, Call, Call, string, string][] = [
     'broadcast(float32 × 100, root 0)',
     'broadcast(float32 × 100, root 1)',
   ],
+  [
+    'the root of a gather',
+    (rank) => rank.gather(floats(), 0),
+    (rank) => rank.gather(floats(), 1),
+    'gather(float32 × 100, root 0)',
+    'gather(float32 × 100, root 1)',
+  ],
+  [
+    'the root of a reduce',
+    (rank) => rank.reduce(floats(), 'sum', 0),
+    (rank) => rank.reduce(floats(), 'sum', 1),
+    'reduce(float32 × 100, sum, root 0)',
+    'reduce(float32 × 100, sum, root 1)',
+  ],
   ['no barrier', (rank) => rank.barrier(), (rank) => rank.broadcast(floats()), 'barrier()', 'broadcast('],
 ]
 
@@ -116,6 +130,30 @@ describe.each(GROUPS)('$name', ({ name, connect }) => {
       )
     }
     await expect(group[2]!.allReduce(floats())).rejects.toThrow('made no progress')
+  })
+
+  test.skipIf(name === 'shared memory')(
+    'in a sub-group all are named by their ranks in the world',
+    async () => {
+      const group = await connected(4, 200)
+      const pair = [group[1]!.group([1, 3]), group[3]!.group([1, 3])]
+      const [late] = await errorsOf([pair[0]!.broadcast(floats(), 1)])
+      expect(late!.message).toMatch(
+        /^broadcast\(float32 × 100, root 1\) in the group of ranks 1, 3, operation 1 of rank 1, made no .*: rank 3 has not called it \(it has called none yet\)/,
+      )
+      await expect(group[0]!.barrier()).rejects.toThrow(late!.message) // what ends one group ends all
+    },
+  )
+
+  test.skipIf(name === 'shared memory')('a send and a recv of different lengths are told', async () => {
+    const group = await connected(3)
+    const [error] = await errorsOf([
+      group[2]!.recv(floats(3), 0),
+      group[0]!.send(floats(4), 2).then(() => group[0]!.barrier()),
+    ])
+    expect(error!.message).toContain(
+      'rank 0 called send_recv(float32 × 4) as its operation 1 from rank 0 to rank 2, but rank 2 called send_recv(float32 × 3)',
+    )
   })
 
   test('a rank that is late by less than the timeout is waited for', async () => {
@@ -209,6 +247,34 @@ describe('arguments are checked before anything is sent', () => {
     ['root', (r) => r.broadcast(floats(), 2), /broadcast from root 2: expected a rank from 0 to 1/],
     ['fractional root', (r) => r.broadcast(floats(), 0.5), /from root 0.5/],
     ['length', (r) => r.reduceScatter(floats(9)), /9 elements over 2 ranks: .* pad the array to 10/],
+    ['shares', (r) => r.allToAll(floats(3)), /allToAll of 3 elements over 2 ranks: .* pad the array to 4/],
+    ['reduce root', (r) => r.reduce(floats(), 'sum', 2), /reduce to root 2: expected a rank from 0 to 1/],
+    ['gather root', (r) => r.gather(floats(), -1), /gather to root -1: expected/],
+    [
+      'counts',
+      (r) => r.allGather(floats(3), [3]),
+      /counts \[3\]: expected the lengths of the 2 ranks' parts/,
+    ],
+    [
+      'own count',
+      (r) => r.allGather(floats(3), [4, 3]),
+      /3 elements and counts \[4,3\] by rank 0: expected 4/,
+    ],
+    [
+      'no whole',
+      (r) => r.scatter(floats(3)),
+      /no whole array on its root, rank 0: expected float32 × 6, 2 parts/,
+    ],
+    ['whole', (r) => r.scatter(floats(3), 0, floats(7)), /given float32 × 7 on its root/],
+    ['self', (r) => r.send(floats(), 0), /send to rank 0, by itself: expected another rank/],
+    ['stranger', (r) => r.recv(floats(), 2), /recv from rank 2: expected a rank from 0 to 1/],
+    ['duplicates', async (r) => r.group([0, 1, 0]), /group\(\[0,1,0\]\) names rank 0 twice/],
+    ['member', async (r) => r.group([0, 2]), /group\(\[0,2\]\) names 2: expected ranks from 0 to 1/],
+    [
+      'without the caller',
+      async (r) => r.group([1]),
+      /group\(\[1\]\) was called by rank 0, which is not in it/,
+    ],
   ]
   test.each(bad)('%s', async (_, call, message) => {
     const group = memoryTransports(2).map((transport) => inThread(transport))
