@@ -50,6 +50,8 @@ export interface SharedMemoryOptions {
   /** The largest WebAssembly.Memory to map shared arrays of all ranks into; more of them are made if needed. */
   readonly windowBytes?: number
   readonly waiting?: Waiting
+  /** Where the system calls come from. */
+  readonly load?: () => Promise<System>
 }
 
 const STAGE_BYTES = 2 ** 20
@@ -79,7 +81,9 @@ export async function connectSharedMemory(options: SharedMemoryOptions): Promise
   const layout = layoutOf(size, wholePages(stageBytes))
   const joined = new Joined(layout, rank)
   try {
-    const cards = await agree<Card>('shm', options, timeoutMs, () => joined.introduce())
+    const cards = await agree<Card>('shm', options, timeoutMs, () =>
+      joined.introduce(options.load ?? loadSystem),
+    )
     requireOneHost(cards)
     await agree('shm-mapped', options, timeoutMs, () => joined.map(cards))
     const waiting = options.waiting ?? defaultWaiting(size)
@@ -121,8 +125,8 @@ class Joined {
     this.#rank = rank
   }
 
-  async introduce(): Promise<Card> {
-    this.system = await loadSystem()
+  async introduce(load: () => Promise<System>): Promise<Card> {
+    this.system = await load()
     this.memory = new Arena(this.#layout.memoryBytes).memory
     const card = { pid: process.pid, host: hostIdentity(), file: -1, nonce: '' }
     if (this.#rank > 0) return card

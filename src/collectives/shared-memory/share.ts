@@ -16,6 +16,11 @@ import type { System } from './system.js'
 
 const CHECK = 0x10c_57e9
 
+/** Verdicts. */
+const UNMAPPED = 0
+const RIGHT = 1
+const WRONG = 2
+
 /** @throws LockstepError unless `data` has pages of its own in an Arena. */
 export function requireOwnPages(data: Float32Array): void {
   const end = data.byteOffset + wholePages(data.byteLength)
@@ -37,7 +42,7 @@ export async function shareMemory(
   pid: number,
 ): Promise<string | undefined> {
   const total = wholePages(data.byteLength)
-  const most = Math.floor(windowBytes / group.size / PAGE) * PAGE
+  const most = Math.max(1, Math.floor(windowBytes / group.size / PAGE)) * PAGE
   let start = 0
   do {
     const bytes = Math.min(most, total - start)
@@ -67,14 +72,16 @@ async function shareRegion(
   const region = attempts.try(() => mapRegion(group, system, pages, pid))
   first[0] = CHECK + rank
   if (!control.arrive()) await control.others() // everybody has mapped it, and shows so in its part
+  const mapped = attempts.reason === undefined
   attempts.try(() => checkRegion(region, size))
-  control.words[state + VERDICT] = attempts.reason === undefined ? 1 : 0
+  const verdict = attempts.reason === undefined ? RIGHT : mapped ? WRONG : UNMAPPED
+  control.words[state + VERDICT] = verdict
   if (!control.arrive()) await control.others() // everybody has looked
   if (file !== undefined) closeSync(file)
   first[0] = before
-  const failed = Array.from({ length: size }, (_, peer) => peer).find(
-    (peer) => control.words[stateOf(peer) + VERDICT] === 0,
-  )
+  const verdicts = Array.from({ length: size }, (_, peer) => control.words[stateOf(peer) + VERDICT])
+  // A rank that could not map is why others see no sign of it.
+  const failed = [UNMAPPED, WRONG].map((wrong) => verdicts.indexOf(wrong)).find((peer) => peer >= 0)
   if (failed === undefined) {
     group.regions.push(region!)
     return undefined
