@@ -1,15 +1,37 @@
 /**
  * What an op's lowering writes into: ONNX nodes and constants, and the names under which each value is known.
  *
- * TensorFlow.js images are NHWC, ONNX convolutions NCHW. A rank-4 value may be known in either layout or both; the
- * transpose between them is made when the missing one is first asked for, and remembered. Elementwise ops follow the
- * layout of what they are given, so a chain conv → bias → ReLU → pool stays in NCHW from end to end.
+ * TensorFlow.js images are NHWC, ONNX convolutions NCHW, onnxruntime's direct convolutions "blocked":
+ * [n, c / block, h, w, block], with as many channels in a block as the processor has floats in a vector. A rank-4
+ * value may be known in several layouts; a missing one is made when first asked for, and remembered. Elementwise ops
+ * follow the layout of what they are given, so a chain conv → bias → ReLU → conv stays in one from end to end.
  */
-import { type DType, type KernelNode, type Numbers, numbersOf, sizeOf, type Value } from './graph.js'
+import {
+  type DType,
+  type KernelNode,
+  type Numbers,
+  numbersOf,
+  sameShape,
+  sizeOf,
+  type Value,
+} from './graph.js'
 import type { OnnxAttribute, OnnxNode, OnnxTensor } from './onnx.js'
 
-export type Layout = 'plain' | 'nchw'
+export type Layout = 'plain' | 'nchw' | 'blocked'
+/** Whether a value of this shape may be known with its channels in the second place: an image or a volume. */
+export const isImage = (shape: readonly number[]): boolean => shape.length === 4 || shape.length === 5
+
+/** The permutations [0, n-1, 1, … n-2] and back. */
+const ones = (count: number) => Array<number>(count).fill(1)
+const toNchw = (rank: number) => [0, rank - 1, ...Array.from({ length: rank - 2 }, (_, i) => i + 1)]
+const fromNchw = (rank: number) => [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1]
+
 export type Attributes = Record<string, OnnxAttribute>
+
+/** The domain of onnxruntime's operators on blocked images. */
+export const BLOCKED_DOMAIN = 'com.microsoft.nchwc'
+
+type Shape4 = readonly [n: number, h: number, w: number, c: number]
 
 export class Builder {
   readonly nodes: OnnxNode[] = []
@@ -18,6 +40,9 @@ export class Builder {
   private readonly byContent = new Map<string, string>()
   private readonly memo = new Map<string, string>()
   private count = 0
+
+  /** @param block channels in a block; undefined: nothing is lowered to the blocked layout. */
+  constructor(readonly block?: number) {}
 
   /** Adds a node with one output and returns the output's name. */
   add(op: string, inputs: readonly string[], attributes: Attributes = {}, domain?: string): string {
@@ -81,29 +106,48 @@ export class Builder {
 
   /** The value in TensorFlow.js' own dimension order. */
   plain(value: Value): string {
-    const known = this.known(value)
-    if (known.plain === undefined) this.define(value, this.transpose(known.nchw!, [0, 2, 3, 1]))
-    return this.known(value).plain!
+    return this.as(value, 'plain')
   }
 
-  /** A rank-4 value with its last dimension moved to the second place. */
+  /** An image or a volume with its last dimension moved to the second place. */
   nchw(value: Value): string {
-    const known = this.known(value)
-    if (known.nchw === undefined) {
-      const [n, h, w, c] = value.shape as [number, number, number, number]
-      // With one channel, or one pixel, both orders are the same bytes.
-      const same = c === 1 || h * w === 1
-      const name = same
-        ? this.reshape(known.plain!, [n, c, h, w])
-        : this.transpose(known.plain!, [0, 3, 1, 2])
-      this.define(value, name, 'nchw')
-    }
-    return this.known(value).nchw!
+    return this.as(value, 'nchw')
   }
 
-  /** True for a value whose NHWC form would have to be made. */
-  isNchw(value: Value): boolean {
-    return this.known(value).plain === undefined
+  as(value: Value, layout: Layout): string {
+    const known = this.known(value)[layout]
+    if (known !== undefined) return known
+    const name = this.converted(value, layout)
+    this.define(value, name, layout)
+    return name
+  }
+
+  /** The layout that costs nothing: NHWC where the value is known in it, else the one it was made in. */
+  layoutOf(value: Value): Layout {
+    const { plain, blocked } = this.known(value)
+    return plain !== undefined ? 'plain' : blocked !== undefined ? 'blocked' : 'nchw'
+  }
+
+  /** Whether images of so many channels can be blocked. */
+  blocks(channels: number): boolean {
+    return this.block !== undefined && channels % this.block === 0
+  }
+
+  /** The shape of `channels` numbers that broadcast over an image of `rank` dimensions in `layout`. */
+  channelShape(channels: number, layout: Layout, rank = 4): number[] {
+    if (layout === 'plain') return [channels]
+    return layout === 'nchw' ? [channels, ...ones(rank - 2)] : [channels / this.block!, 1, 1, this.block!]
+  }
+
+  /** A blocked image under the four dimensions [n, c, h, w] that the operators of BLOCKED_DOMAIN expect. */
+  blockedAsFour(value: Value): string {
+    const [n, h, w, c] = value.shape as unknown as Shape4
+    return this.reshape(this.as(value, 'blocked'), [n, c, h, w])
+  }
+
+  /** Defines an image that an operator of BLOCKED_DOMAIN has made. */
+  defineBlocked(value: Value, four: string): void {
+    this.define(value, this.reshape(four, this.blockedShape(value)), 'blocked')
   }
 
   /** Lowers an op that treats all elements alike: `make` is given its inputs' names in one common layout. */
@@ -111,22 +155,60 @@ export class Builder {
     const inputs = node.inputs as Value[]
     const output = node.outputs[0]!
     const size = sizeOf(output.shape)
-    const images = inputs.filter((v) => v.shape.length === 4 && sizeOf(v.shape) === size)
-    const layout = output.shape.length === 4 && images.some((v) => this.isNchw(v)) ? 'nchw' : 'plain'
-    const names = inputs.map((v) => (layout === 'plain' ? this.plain(v) : this.broadcastNchw(v)))
+    const images = inputs.filter((v) => isImage(v.shape) && sizeOf(v.shape) === size)
+    const layouts = isImage(output.shape) ? images.map((v) => this.layoutOf(v)) : []
+    const layout = (['blocked', 'nchw'] as const).find((l) => layouts.includes(l)) ?? 'plain'
+    const names = inputs.map((v) => (layout === 'plain' ? this.plain(v) : this.broadcast(v, output, layout)))
     this.define(output, make(names), layout)
   }
 
-  /** A value that broadcasts against NHWC images, made to broadcast against NCHW ones. */
-  broadcastNchw(value: Value): string {
+  /** A value that broadcasts against the NHWC image `output`, made to broadcast against it in `layout`. */
+  broadcast(value: Value, output: Value, layout: Layout): string {
     const { shape } = value
-    if (shape.length === 4) return this.nchw(value)
+    if (sameShape(shape, output.shape)) return this.as(value, layout)
     const name = this.plain(value)
     if (sizeOf(shape) === 1) return name
     const channels = shape.at(-1)!
-    if (sizeOf(shape) === channels) return this.reshape(name, [channels, 1, 1])
-    const padded = [...Array<number>(4 - shape.length).fill(1), ...shape]
-    return this.transpose(this.reshape(name, padded), [0, 3, 1, 2])
+    const { length: rank } = output.shape
+    if (sizeOf(shape) === channels) return this.reshape(name, this.channelShape(channels, layout, rank))
+    const padded = [...ones(rank - shape.length), ...shape]
+    if (layout === 'nchw') return this.transpose(this.reshape(name, padded), toNchw(rank))
+    const block = channels === 1 ? 1 : this.block!
+    const split = [...padded.slice(0, 3), channels / block, block]
+    return this.transpose(this.reshape(name, split), [0, 3, 1, 2, 4])
+  }
+
+  /** `value` in `layout`, made from the layouts it is known in. */
+  private converted(value: Value, layout: Layout): string {
+    const { plain, nchw } = this.known(value)
+    const { shape } = value
+    if (layout === 'blocked') {
+      const attributes = { channels_last: Number(plain !== undefined) }
+      return this.reshape(
+        this.add('ReorderInput', [plain ?? nchw!], attributes, BLOCKED_DOMAIN),
+        this.blockedShape(value),
+      )
+    }
+    // With one channel, or one pixel, NHWC and NCHW are the same bytes.
+    const same = shape.at(-1) === 1 || sizeOf(shape.slice(1, -1)) === 1
+    if (layout === 'plain') {
+      if (nchw === undefined) return this.unblocked(value, true)
+      return same ? this.reshape(nchw, shape) : this.transpose(nchw, fromNchw(shape.length))
+    }
+    if (plain === undefined) return this.unblocked(value, false)
+    const perm = toNchw(shape.length)
+    const order = perm.map((i) => shape[i]!)
+    return same ? this.reshape(plain, order) : this.transpose(plain, perm)
+  }
+
+  private unblocked(value: Value, channelsLast: boolean): string {
+    const attributes = { channels: value.shape[3]!, channels_last: Number(channelsLast) }
+    return this.add('ReorderOutput', [this.blockedAsFour(value)], attributes, BLOCKED_DOMAIN)
+  }
+
+  private blockedShape(value: Value): number[] {
+    const [n, h, w, c] = value.shape as unknown as Shape4
+    return [n, c / this.block!, h, w, this.block!]
   }
 
   private known(value: Value): Partial<Record<Layout, string>> {

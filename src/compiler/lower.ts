@@ -13,8 +13,9 @@ export interface Lowered {
   readonly outputs: readonly string[]
 }
 
-export function lower(graph: KernelGraph): Lowered {
-  const builder = new Builder()
+/** @param block channels in a block of onnxruntime's direct convolutions; undefined: standard ONNX operators only. */
+export function lower(graph: KernelGraph, block?: number): Lowered {
+  const builder = new Builder(block)
   const named = (prefix: string, values: readonly Value[]) =>
     values.map((value, i) => {
       builder.define(value, `${prefix}${i}`)

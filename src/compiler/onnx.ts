@@ -100,12 +100,14 @@ const OPSET = 21
 
 /** Encodes a graph as an ONNX model file, ready for an onnxruntime session. */
 export function encodeModel(graph: OnnxGraph): Uint8Array {
+  const blocked = graph.nodes.some(({ domain }) => domain === 'com.microsoft.nchwc')
   const message = Model.fromObject({
     irVersion: IR_VERSION,
     producerName: 'lockstep',
     opsetImport: [
       { domain: '', version: OPSET },
       { domain: 'com.microsoft', version: 1 },
+      ...(blocked ? [{ domain: 'com.microsoft.nchwc', version: 1 }] : []),
     ],
     graph: {
       name: 'lockstep',

@@ -2,6 +2,8 @@
  * A model compiled for one set of input shapes: traced, simplified, lowered, and held in a session whose parameters
  * and outputs are tied to the caller's buffers. It knows no ranks and no optimizer.
  */
+
+import { blockSize } from './block-size.js'
 import { type DType, type Numbers, numbersOf, type RandomInput, sizeOf } from './graph.js'
 import { type Lowered, lower } from './lower.js'
 import { Session, type SessionOptions } from './session.js'
@@ -46,7 +48,7 @@ export class Program {
   static async compile(request: ProgramRequest, options: SessionOptions): Promise<Program> {
     const start = performance.now()
     const graph = simplify(trace(request))
-    const lowered = lower(graph)
+    const lowered = lower(graph, await blockSize())
     const session = await Session.create(lowered.onnx, options)
     const randoms = graph.randoms.map((input) => ({
       input,

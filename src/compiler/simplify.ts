@@ -1,13 +1,13 @@
 /**
  * Rewrites a kernel graph into a smaller one that computes the same: duplicate kernels merged, reshape chains cut
- * short, unused kernels dropped, bias folded into its convolution. It knows TensorFlow.js kernels, not ONNX.
+ * short, unused kernels dropped; padding, bias and ReLU folded into their convolution. It knows TensorFlow.js kernels, not ONNX.
  */
 import type * as tf from '@tensorflow/tfjs-core'
 import { type KernelGraph, type KernelNode, printAttrs, sameShape, sizeOf, type Value } from './graph.js'
 
 /** The simplified graph; `graph` itself is left alone. */
 export function simplify(graph: KernelGraph): KernelGraph {
-  return dropUnused(foldBiases(mergeDuplicates(graph)))
+  return dropUnused(foldActivations(foldBiases(foldPaddings(mergeDuplicates(graph)))))
 }
 
 /** Replaces values as it walks the nodes in order; a rule returns the value to use instead, or undefined. */
@@ -54,12 +54,84 @@ function mergeDuplicates(graph: KernelGraph): KernelGraph {
   })
 }
 
-/** Conv2D followed only by the addition of a vector over its channels becomes FusedConv2D. */
-function foldBiases(graph: KernelGraph): KernelGraph {
+/** How often each value is used, as an input or as an output of the graph. */
+function countUses(graph: KernelGraph): Map<Value, number> {
   const uses = new Map<Value, number>()
   for (const v of [...graph.nodes.flatMap((node) => node.inputs), ...graph.outputs]) {
     if (v) uses.set(v, (uses.get(v) ?? 0) + 1)
   }
+  return uses
+}
+
+type Pair = [number, number]
+
+/** A 'valid' convolution of an image padded with zeros becomes a padded convolution, and its gradients likewise. */
+function foldPaddings(graph: KernelGraph): KernelGraph {
+  const padded = new Map<Value, { readonly from: Value; readonly pad: Pair[] }>()
+  const gradients = new Map<Value, KernelNode>()
+  return rewrite(graph, (node) => {
+    const [first] = node.inputs as [Value]
+    const { pad } = (node.attrs ?? {}) as { pad?: unknown }
+    switch (node.kernel) {
+      case 'PadV2': {
+        const { paddings, constantValue } = node.attrs as tf.PadV2Attrs
+        const onlyPixels = first.shape.length === 4 && [0, 3].every((i) => sameShape(paddings[i]!, [0, 0]))
+        if (onlyPixels && constantValue === 0) padded.set(node.outputs[0]!, { from: first, pad: paddings })
+        return undefined
+      }
+      case 'Conv2D':
+      case 'FusedConv2D':
+      case 'Conv2DBackpropFilter': {
+        const source = padded.get(first)
+        if (source === undefined || pad !== 'valid') return undefined
+        return {
+          ...node,
+          inputs: [source.from, ...node.inputs.slice(1)],
+          attrs: { ...(node.attrs as object), pad: source.pad },
+        }
+      }
+      case 'Conv2DBackpropInput':
+        if (pad === 'valid') gradients.set(node.outputs[0]!, node)
+        return undefined
+      case 'Slice': {
+        const gradient = gradients.get(first)
+        return gradient && cropped(gradient, node)
+      }
+      default:
+        return undefined
+    }
+  })
+}
+
+/** The slice that undoes a padding, taken of an input gradient: the gradient of the padded convolution. */
+function cropped(gradient: KernelNode, slice: KernelNode): KernelNode | undefined {
+  const { begin, size } = slice.attrs as { begin: number[]; size: number[] }
+  const { shape } = slice.inputs[0]!
+  if (!Array.isArray(begin) || !Array.isArray(size) || begin.length !== 4) return undefined
+  const inputShape = slice.outputs[0]!.shape
+  const pad = shape.map((n, i) => [begin[i]!, n - begin[i]! - inputShape[i]!] as Pair)
+  if (![0, 3].every((i) => sameShape(pad[i]!, [0, 0]))) return undefined
+  return { ...gradient, outputs: slice.outputs, attrs: { ...(gradient.attrs as object), pad, inputShape } }
+}
+
+/** ReLU of a convolution that nobody else reads becomes its activation. */
+function foldActivations(graph: KernelGraph): KernelGraph {
+  const uses = countUses(graph)
+  const convolutions = new Map<Value, KernelNode>()
+  return rewrite(graph, (node) => {
+    if (node.kernel === 'Conv2D' || node.kernel === 'FusedConv2D') convolutions.set(node.outputs[0]!, node)
+    if (node.kernel !== 'Relu') return undefined
+    const conv = convolutions.get(node.inputs[0]!)
+    if (conv === undefined || uses.get(node.inputs[0]!) !== 1) return undefined
+    const attrs = conv.attrs as tf.FusedConv2DAttrs
+    if (conv.kernel === 'FusedConv2D' && (attrs.activation ?? 'linear') !== 'linear') return undefined
+    return { ...conv, kernel: 'FusedConv2D', outputs: node.outputs, attrs: { ...attrs, activation: 'relu' } }
+  })
+}
+
+/** Conv2D followed only by the addition of a vector over its channels becomes FusedConv2D. */
+function foldBiases(graph: KernelGraph): KernelGraph {
+  const uses = countUses(graph)
   const convolutions = new Map<Value, KernelNode>()
   return rewrite(graph, (node) => {
     if (node.kernel === 'Conv2D') convolutions.set(node.outputs[0]!, node)

@@ -4,7 +4,7 @@
  * Method: Ioffe & Szegedy 2015, with the biased variance, as TensorFlow.js has it.
  */
 import type * as tf from '@tensorflow/tfjs-core'
-import type { Builder } from '../builder.js'
+import { type Builder, isImage, type Layout } from '../builder.js'
 import { type KernelNode, sizeOf, type Value } from '../graph.js'
 import { FLOAT, type Op } from './op.js'
 
@@ -13,32 +13,39 @@ export interface BatchNormAttrs {
   readonly epsilon: number
 }
 
-/** The image or matrix as [batch, channels, pixels], or [batch, channels]: whichever layout it is in costs nothing. */
-function byChannel(b: Builder, x: Value): { name: string; axes: number[]; channelShape: number[] } {
-  const channels = x.shape.at(-1)!
-  if (x.shape.length === 4) {
-    const [n, h, w] = x.shape as [number, number, number]
-    return { name: b.reshape(b.nchw(x), [n, channels, h * w]), axes: [0, 2], channelShape: [1, channels, 1] }
-  }
-  const rows = sizeOf(x.shape) / channels
-  return { name: b.reshape(b.plain(x), [rows, channels]), axes: [0], channelShape: [1, channels] }
+/** x as the statistics are taken from it. */
+interface View {
+  readonly name: string
+  readonly layout: Layout
+  /** The dimensions that are averaged away. */
+  readonly axes: number[]
+  /** Of one number per channel, to broadcast over x. */
+  readonly channelShape: number[]
 }
 
-/** x as it was before `byChannel`. */
-function define(b: Builder, output: Value, name: string): void {
-  if (output.shape.length !== 4) {
-    b.define(output, b.reshape(name, output.shape))
-    return
+/** An image in `layout`, by default the one it is in; anything else as a matrix [rows, channels]. */
+function byChannel(b: Builder, x: Value, given?: Layout): View {
+  const channels = x.shape.at(-1)!
+  if (!isImage(x.shape)) {
+    const name = b.reshape(b.plain(x), [sizeOf(x.shape) / channels, channels])
+    return { name, layout: 'plain', axes: [0], channelShape: [channels] }
   }
-  const [n, h, w, c] = output.shape as [number, number, number, number]
-  b.define(output, b.reshape(name, [n, c, h, w]), 'nchw')
+  const layout = given ?? b.layoutOf(x)
+  const { length: rank } = x.shape
+  const pixels = x.shape.slice(1, -1).map((_, i) => (layout === 'plain' ? i + 1 : i + 2))
+  const channelShape = b.channelShape(channels, layout, rank)
+  return { name: b.as(x, layout), layout, axes: [0, ...pixels], channelShape }
+}
+
+/** Defines an output that has x's shape and is known as `x` was seen. */
+function define(b: Builder, output: Value, name: string, { layout }: View): void {
+  b.define(output, isImage(output.shape) ? name : b.reshape(name, output.shape), layout)
 }
 
 const perChannel = (x: Value) => ({ shape: [x.shape.at(-1)!], dtype: 'float32' as const })
 
 /** x minus its mean per channel: needed forward and backward, computed once. */
-function centred(b: Builder, x: Value, mean: string): string {
-  const { name, channelShape } = byChannel(b, x)
+function centred(b: Builder, { name, channelShape }: View, mean: string): string {
   return b.once(`centred ${name} ${mean}`, () => b.add('Sub', [name, b.reshape(mean, channelShape)]))
 }
 
@@ -51,18 +58,22 @@ const training: Op = {
   lower: (b, node) => {
     const [x, gamma, beta] = node.inputs as [Value, Value, Value]
     const [y, mean, variance, scale] = node.outputs as [Value, Value, Value, Value]
-    const { name, axes, channelShape } = byChannel(b, x)
-    const count = sizeOf(x.shape) / x.shape.at(-1)!
-    b.define(mean, b.add('ReduceMean', [name, b.ints(axes)], { keepdims: 0 }))
-    const difference = centred(b, x, b.plain(mean))
-    const squares = b.add('ReduceSumSquare', [difference, b.ints(axes)], { keepdims: 0 })
+    const view = byChannel(b, x)
+    const { name, axes, channelShape } = view
+    const channels = x.shape.at(-1)!
+    const count = sizeOf(x.shape) / channels
+    const over = (op: string, of: string) =>
+      b.reshape(b.add(op, [of, b.ints(axes)], { keepdims: 0 }), [channels])
+    b.define(mean, over('ReduceMean', name))
+    const difference = centred(b, view, b.plain(mean))
+    const squares = over('ReduceSumSquare', difference)
     b.define(variance, b.add('Div', [squares, b.scalar(count)]))
     const { epsilon } = node.attrs as BatchNormAttrs
     const deviation = b.add('Sqrt', [b.add('Add', [b.plain(variance), b.scalar(epsilon)])])
     b.define(scale, b.add('Reciprocal', [deviation]))
     const factor = b.reshape(b.add('Mul', [b.plain(gamma), b.plain(scale)]), channelShape)
     const scaled = b.add('Mul', [difference, factor])
-    define(b, y, b.add('Add', [scaled, b.reshape(b.plain(beta), channelShape)]))
+    define(b, y, b.add('Add', [scaled, b.reshape(b.plain(beta), channelShape)]), view)
   },
 }
 
@@ -78,10 +89,14 @@ const gradient: Op = {
   lower: (b, node) => {
     const [dy, x, gamma, mean, scale] = node.inputs as [Value, Value, Value, Value, Value]
     const [dx, dgamma, dbeta] = node.outputs as [Value, Value, Value]
-    const { name: upstream, axes, channelShape } = byChannel(b, dy)
-    const difference = centred(b, x, b.plain(mean))
-    const sum = (name: string) => b.add('ReduceSum', [name, b.ints(axes)], { keepdims: 0 })
-    const inverse = b.scalar(x.shape.at(-1)! / sizeOf(x.shape))
+    const view = byChannel(b, x)
+    const { axes, channelShape } = view
+    const { name: upstream } = byChannel(b, dy, view.layout)
+    const difference = centred(b, view, b.plain(mean))
+    const channels = x.shape.at(-1)!
+    const sum = (name: string) =>
+      b.reshape(b.add('ReduceSum', [name, b.ints(axes)], { keepdims: 0 }), [channels])
+    const inverse = b.scalar(channels / sizeOf(x.shape))
     b.define(dbeta, sum(upstream))
     b.define(dgamma, b.add('Mul', [sum(b.add('Mul', [upstream, difference])), b.plain(scale)]))
     const shift = b.reshape(b.add('Mul', [b.plain(dbeta), inverse]), channelShape)
@@ -89,7 +104,7 @@ const gradient: Op = {
     const correction = b.add('Mul', [difference, b.reshape(slope, channelShape)])
     const residual = b.add('Sub', [b.add('Sub', [upstream, shift]), correction])
     const factor = b.reshape(b.add('Mul', [b.plain(gamma), b.plain(scale)]), channelShape)
-    define(b, dx, b.add('Mul', [residual, factor]))
+    define(b, dx, b.add('Mul', [residual, factor]), view)
   },
 }
 
@@ -108,14 +123,17 @@ const inference: Op = {
     const vector = (value: Value | undefined, fallback: number) =>
       value ? b.plain(value) : b.constant('float32', [channels], new Float32Array(channels).fill(fallback))
     const { varianceEpsilon } = node.attrs as tf.FusedBatchNormAttrs
-    const inputs = [
-      byChannel(b, x!).name,
-      vector(scale, 1),
-      vector(offset, 0),
-      b.plain(mean!),
-      b.plain(variance!),
-    ]
-    define(b, node.outputs[0]!, b.add('BatchNormalization', inputs, { epsilon: { float: varianceEpsilon } }))
+    const deviation = b.add('Sqrt', [b.add('Add', [b.plain(variance!), b.scalar(varianceEpsilon)])])
+    const factor = b.add('Div', [vector(scale, 1), deviation])
+    const shift = b.add('Sub', [vector(offset, 0), b.add('Mul', [b.plain(mean!), factor])])
+    const view = byChannel(b, x!)
+    const shaped = (name: string) => b.reshape(name, view.channelShape)
+    define(
+      b,
+      node.outputs[0]!,
+      b.add('Add', [b.add('Mul', [view.name, shaped(factor)]), shaped(shift)]),
+      view,
+    )
   },
 }
 

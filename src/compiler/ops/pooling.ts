@@ -1,32 +1,35 @@
-/** 2-D max and average pooling and their gradients. */
+/** Max and average pooling of images and volumes, and their gradients. */
 import * as tf from '@tensorflow/tfjs-core'
 import type { Builder } from '../builder.js'
 import { type KernelNode, sizeOf, type Value } from '../graph.js'
 import { FLOAT, type Op } from './op.js'
-import { gradientMisfit, type Image, type Info, misfit, unreached, windowOf } from './window.js'
+import { gradientMisfit, misfit, type Sliding, slidingOf, unreached } from './window.js'
 
-function poolInfo(inputShape: readonly number[], attrs: unknown): Info {
-  const { filterSize, strides, pad, dimRoundingMode } = attrs as tf.MaxPoolAttrs
-  return tf.backend_util.computePool2DInfo(
-    inputShape as Image,
-    filterSize,
-    strides,
-    1,
-    pad as 'valid',
-    dimRoundingMode,
-  )
+/** Of an image [batch, height, width, channels] or a volume, by the rank of `shape`. */
+function pool(shape: readonly number[], attrs: unknown): Sliding {
+  const { backend_util } = tf
+  if (shape.length === 4) {
+    const { filterSize, strides, pad, dimRoundingMode } = attrs as tf.MaxPoolAttrs
+    const image = shape as [number, number, number, number]
+    return slidingOf(
+      backend_util.computePool2DInfo(image, filterSize, strides, 1, pad as 'valid', dimRoundingMode),
+    )
+  }
+  const { filterSize, strides, pad, dimRoundingMode } = attrs as tf.MaxPool3DAttrs
+  const volume = shape as [number, number, number, number, number]
+  return slidingOf(backend_util.computePool3DInfo(volume, filterSize, strides, 1, pad, dimRoundingMode))
 }
 
-function window(info: Info) {
-  const { kernel_shape, strides, pads } = windowOf(info)
+/** ONNX's attributes; pooling has no dilations here. */
+function attributes({ window: { kernel_shape, strides, pads } }: Sliding) {
   return { kernel_shape, strides, pads }
 }
 
 /** Pooled values and, per value, the flat position of the maximum. Made once for the forward and backward pass. */
 function maxPool(b: Builder, x: Value, attrs: unknown, output: 'values' | 'indices'): string {
-  const info = poolInfo(x.shape, attrs)
-  const key = `MaxPool ${x.id} ${JSON.stringify(window(info))}`
-  const values = b.once(key, () => b.add('MaxPool', [b.nchw(x)], window(info)))
+  const window = attributes(pool(x.shape, attrs))
+  const key = `MaxPool ${x.id} ${JSON.stringify(window)}`
+  const values = b.once(key, () => b.add('MaxPool', [b.nchw(x)], window))
   if (output === 'values') return values
   return b.once(`${key} indices`, () => {
     const indices = `${values}_indices`
@@ -36,17 +39,19 @@ function maxPool(b: Builder, x: Value, attrs: unknown, output: 'values' | 'indic
   })
 }
 
+/** [batch, channels, ...pixels] for an image in TensorFlow.js' order. */
+const channelsSecond = (shape: readonly number[]) => [shape[0]!, shape.at(-1)!, ...shape.slice(1, -1)]
+
 /** Adds each output's gradient to the input position that was its maximum. */
 function maxPoolGrad(b: Builder, node: KernelNode): string {
   const [dy, input] = node.inputs as [Value, Value]
-  const [n, h, w, c] = input.shape as Image
   const indices = b.reshape(maxPool(b, input, node.attrs, 'indices'), [-1])
-  const zeros = b.add('ConstantOfShape', [b.ints([n * c * h * w])])
+  const zeros = b.add('ConstantOfShape', [b.ints([sizeOf(input.shape)])])
   const flat = b.add('ScatterElements', [zeros, indices, b.reshape(b.nchw(dy), [sizeOf(dy.shape)])], {
     axis: 0,
     reduction: 'add',
   })
-  return b.reshape(flat, [n, c, h, w])
+  return b.reshape(flat, channelsSecond(input.shape))
 }
 
 /**
@@ -55,81 +60,73 @@ function maxPoolGrad(b: Builder, node: KernelNode): string {
  */
 function avgPoolGrad(b: Builder, node: KernelNode): string {
   const [dy, input] = node.inputs as [Value, Value]
-  const [n, h, w, c] = input.shape as Image
-  const info = poolInfo(input.shape, node.attrs)
-  const { kernel_shape, strides, pads } = window(info)
-  const counts = b.constant('float32', [1, 1, info.outHeight, info.outWidth], windowCounts(info))
-  const [, outHeight, outWidth] = dy.shape as Image
-  const shares = b.reshape(b.add('Div', [b.nchw(dy), counts]), [n * c, 1, outHeight, outWidth])
-  const ones = b.constant('float32', [1, 1, ...kernel_shape], new Float32Array(sizeOf(kernel_shape)).fill(1))
-  const output_padding = unreached(info)
-  const spread = b.add('ConvTranspose', [shares, ones], { kernel_shape, strides, pads, output_padding })
-  return b.reshape(spread, [n, c, h, w])
+  const sliding = pool(input.shape, node.attrs)
+  const { positions, window } = sliding
+  const counts = b.constant('float32', [1, 1, ...positions], windowCounts(sliding))
+  const images = input.shape[0]! * input.shape.at(-1)!
+  const shares = b.reshape(b.add('Div', [b.nchw(dy), counts]), [images, 1, ...positions])
+  const size = window.kernel_shape
+  const ones = b.constant('float32', [1, 1, ...size], new Float32Array(sizeOf(size)).fill(1))
+  const spread = b.add('ConvTranspose', [shares, ones], {
+    ...attributes(sliding),
+    output_padding: unreached(sliding),
+  })
+  return b.reshape(spread, channelsSecond(input.shape))
 }
 
-/** How many pixels of the image each pooling window covers, [outHeight, outWidth]. */
-function windowCounts(info: Info): Float32Array {
-  const along = (out: number, stride: number, size: number, before: number, length: number) =>
-    Array.from({ length: out }, (_, i) => {
-      const start = i * stride - before
-      return Math.min(start + size, length) - Math.max(start, 0)
-    })
-  const rows = along(info.outHeight, info.strideHeight, info.filterHeight, info.padInfo.top, info.inHeight)
-  const columns = along(info.outWidth, info.strideWidth, info.filterWidth, info.padInfo.left, info.inWidth)
-  return Float32Array.from(rows.flatMap((r) => columns.map((column) => r * column)))
+/** How many pixels of the image each pooling window covers, in the shape of the window's positions. */
+function windowCounts({ image, positions, window: { strides, kernel_shape, pads } }: Sliding): Float32Array {
+  const counts = positions.reduce<number[]>(
+    (product, count, axis) =>
+      product.flatMap((n) =>
+        Array.from({ length: count }, (_, i) => {
+          const start = i * strides[axis]! - pads[axis]!
+          return n * (Math.min(start + kernel_shape[axis]!, image[axis]!) - Math.max(start, 0))
+        }),
+      ),
+    [1],
+  )
+  return Float32Array.from(counts)
 }
 
-const inferPool: Op['infer'] = ([x], attrs) => [
-  { shape: poolInfo(x!.shape, attrs).outShape, dtype: 'float32' },
-]
-const refuse: Op['refuse'] = ([x], attrs) => {
-  const info = poolInfo(x!.shape, attrs)
-  const { kernel_shape, pads } = windowOf(info)
+function refuse(inputs: readonly Value[], attrs: unknown): string | undefined {
+  const sliding = pool(inputs[0]!.shape, attrs)
+  const { kernel_shape, pads } = sliding.window
   // Such a window may lie outside the image as a whole: a maximum or mean of nothing.
-  if (pads.some((pad, i) => pad >= kernel_shape[i % 2]!)) {
+  if (pads.some((pad, i) => pad >= kernel_shape[i % kernel_shape.length]!)) {
     return `was given a window of ${kernel_shape.join('×')} and paddings as large: use a smaller padding`
   }
-  return misfit(info)
+  return misfit(sliding)
 }
 
-const inferGrad: Op['infer'] = ([, input]) => [{ shape: input!.shape, dtype: 'float32' }]
-const refuseGrad: Op['refuse'] = ([dy, input], attrs) =>
-  gradientMisfit(poolInfo(input!.shape, attrs), dy!.shape)
+const forward = (lowered: (b: Builder, x: Value, attrs: unknown) => string): Op => ({
+  inputs: ['x'],
+  dtypes: FLOAT,
+  refuse,
+  infer: ([x], attrs) => [{ shape: pool(x!.shape, attrs).outShape, dtype: 'float32' }],
+  lower: (b, node) => b.define(node.outputs[0]!, lowered(b, node.inputs[0]!, node.attrs), 'nchw'),
+})
+
+const gradient = (lowered: (b: Builder, node: KernelNode) => string): Op => ({
+  inputs: ['dy', 'input'],
+  dtypes: FLOAT,
+  refuse: ([dy, input], attrs) => gradientMisfit(pool(input!.shape, attrs), dy!.shape),
+  infer: ([, input]) => [{ shape: input!.shape, dtype: 'float32' }],
+  lower: (b, node) => b.define(node.outputs[0]!, lowered(b, node), 'nchw'),
+})
+
+const avgPool = forward((b, x, attrs) =>
+  b.add('AveragePool', [b.nchw(x)], { ...attributes(pool(x.shape, attrs)), count_include_pad: 0 }),
+)
+const maxPooling = forward((b, x, attrs) => maxPool(b, x, attrs, 'values'))
 
 export const poolingOps = {
-  MaxPool: {
-    inputs: ['x'],
-    dtypes: FLOAT,
-    refuse,
-    infer: inferPool,
-    lower: (b, node) => b.define(node.outputs[0]!, maxPool(b, node.inputs[0]!, node.attrs, 'values'), 'nchw'),
-  },
-  MaxPoolGrad: {
-    inputs: ['dy', 'input'],
-    dtypes: FLOAT,
-    refuse: refuseGrad,
-    infer: inferGrad,
-    lower: (b, node) => b.define(node.outputs[0]!, maxPoolGrad(b, node), 'nchw'),
-  },
-  AvgPool: {
-    inputs: ['x'],
-    dtypes: FLOAT,
-    refuse,
-    infer: inferPool,
-    lower: (b, node) => {
-      const [x] = node.inputs as [Value]
-      const pooled = b.add('AveragePool', [b.nchw(x)], {
-        ...window(poolInfo(x.shape, node.attrs)),
-        count_include_pad: 0,
-      })
-      b.define(node.outputs[0]!, pooled, 'nchw')
-    },
-  },
-  AvgPoolGrad: {
-    inputs: ['dy', 'input'],
-    dtypes: FLOAT,
-    refuse: refuseGrad,
-    infer: inferGrad,
-    lower: (b, node) => b.define(node.outputs[0]!, avgPoolGrad(b, node), 'nchw'),
-  },
+  AvgPool: avgPool,
+  AvgPool3D: avgPool,
+  AvgPool3DGrad: gradient(avgPoolGrad),
+  AvgPoolGrad: gradient(avgPoolGrad),
+  MaxPool: maxPooling,
+  MaxPool3D: maxPooling,
+  MaxPool3DGrad: gradient(maxPoolGrad),
+  MaxPoolGrad: gradient(maxPoolGrad),
 } satisfies Record<string, Op>

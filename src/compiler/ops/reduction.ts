@@ -1,6 +1,6 @@
 /** Reductions over axes, arg-max, and softmax. */
 import * as tf from '@tensorflow/tfjs-core'
-import type { Builder } from '../builder.js'
+import { type Builder, isImage } from '../builder.js'
 import type { DType, KernelNode, Value } from '../graph.js'
 import { onnxType } from '../onnx.js'
 import { FLOAT, NUMERIC, type Op } from './op.js'
@@ -49,14 +49,15 @@ function reduce(b: Builder, node: KernelNode, onnx: string): void {
     b.define(output, asOutput(b.plain(x)))
     return
   }
-  // The gradient of a convolution's bias: sum everything but the channels, without leaving NCHW.
-  const overPixels = x.shape.length === 4 && b.isNchw(x) && !axes.includes(3) && axes.length === 3
-  const name = overPixels ? b.nchw(x) : b.plain(x)
-  const reduced = b.add(onnx, [asOutput(name), b.ints(overPixels ? [0, 2, 3] : axes)], { keepdims: 0 })
-  b.define(
-    output,
-    output.shape.length === x.shape.length - axes.length ? reduced : b.reshape(reduced, output.shape),
-  )
+  // Over whole images (a bias gradient, a global average) without leaving the layout they are in.
+  const pixels = x.shape.slice(1, -1).map((_, i) => i + 1)
+  const overPixels =
+    isImage(x.shape) && !axes.includes(x.shape.length - 1) && pixels.every((i) => axes.includes(i))
+  const layout = overPixels ? b.layoutOf(x) : 'plain'
+  const within = layout === 'plain' ? axes : axes.map((axis) => (axis === 0 ? 0 : axis + 1))
+  const reduced = b.add(onnx, [asOutput(b.as(x, layout)), b.ints(within)], { keepdims: 0 })
+  const shaped = layout !== 'blocked' && output.shape.length === x.shape.length - axes.length
+  b.define(output, shaped ? reduced : b.reshape(reduced, output.shape))
 }
 
 /** ONNX reduces no booleans: all is the minimum, any the maximum of 0 and 1. */
