@@ -133,10 +133,9 @@ export class Builder {
     return this.block !== undefined && channels % this.block === 0
   }
 
-  /** The shape of `channels` numbers that broadcast over an image of `rank` dimensions in `layout`. */
-  channelShape(channels: number, layout: Layout, rank = 4): number[] {
-    if (layout === 'plain') return [channels]
-    return layout === 'nchw' ? [channels, ...ones(rank - 2)] : [channels / this.block!, 1, 1, this.block!]
+  /** The shape of `channels` numbers that broadcast over an image of `rank` dimensions, NHWC or NCHW. */
+  channelShape(channels: number, layout: Layout, rank: number): number[] {
+    return layout === 'plain' ? [channels] : [channels, ...ones(rank - 2)]
   }
 
   /** A blocked image under the four dimensions [n, c, h, w] that the operators of BLOCKED_DOMAIN expect. */
@@ -157,12 +156,18 @@ export class Builder {
     const size = sizeOf(output.shape)
     const images = inputs.filter((v) => isImage(v.shape) && sizeOf(v.shape) === size)
     const layouts = isImage(output.shape) ? images.map((v) => this.layoutOf(v)) : []
-    const layout = (['blocked', 'nchw'] as const).find((l) => layouts.includes(l)) ?? 'plain'
+    // onnxruntime broadcasts along rows, and a row of a blocked image is one block long: ten times slower.
+    const alike = inputs.every((v) => sizeOf(v.shape) === size || sizeOf(v.shape) === 1)
+    const made = layouts.find((l) => l !== 'plain')
+    const layout = made === undefined ? 'plain' : layouts.includes('blocked') && alike ? 'blocked' : 'nchw'
     const names = inputs.map((v) => (layout === 'plain' ? this.plain(v) : this.broadcast(v, output, layout)))
     this.define(output, make(names), layout)
   }
 
-  /** A value that broadcasts against the NHWC image `output`, made to broadcast against it in `layout`. */
+  /**
+   * A value that broadcasts against the NHWC image `output`, made to broadcast against it in `layout`; against a
+   * blocked one only a single number or another image does.
+   */
   broadcast(value: Value, output: Value, layout: Layout): string {
     const { shape } = value
     if (sameShape(shape, output.shape)) return this.as(value, layout)
@@ -171,11 +176,7 @@ export class Builder {
     const channels = shape.at(-1)!
     const { length: rank } = output.shape
     if (sizeOf(shape) === channels) return this.reshape(name, this.channelShape(channels, layout, rank))
-    const padded = [...ones(rank - shape.length), ...shape]
-    if (layout === 'nchw') return this.transpose(this.reshape(name, padded), toNchw(rank))
-    const block = channels === 1 ? 1 : this.block!
-    const split = [...padded.slice(0, 3), channels / block, block]
-    return this.transpose(this.reshape(name, split), [0, 3, 1, 2, 4])
+    return this.transpose(this.reshape(name, [...ones(rank - shape.length), ...shape]), toNchw(rank))
   }
 
   /** `value` in `layout`, made from the layouts it is known in. */

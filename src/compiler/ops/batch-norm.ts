@@ -23,14 +23,14 @@ interface View {
   readonly channelShape: number[]
 }
 
-/** An image in `layout`, by default the one it is in; anything else as a matrix [rows, channels]. */
+/** An image in NHWC where it is known so, else NCHW (or as `given`); anything else as a matrix [rows, channels]. */
 function byChannel(b: Builder, x: Value, given?: Layout): View {
   const channels = x.shape.at(-1)!
   if (!isImage(x.shape)) {
     const name = b.reshape(b.plain(x), [sizeOf(x.shape) / channels, channels])
     return { name, layout: 'plain', axes: [0], channelShape: [channels] }
   }
-  const layout = given ?? b.layoutOf(x)
+  const layout = given ?? (b.layoutOf(x) === 'plain' ? 'plain' : 'nchw')
   const { length: rank } = x.shape
   const pixels = x.shape.slice(1, -1).map((_, i) => (layout === 'plain' ? i + 1 : i + 2))
   const channelShape = b.channelShape(channels, layout, rank)
@@ -61,13 +61,12 @@ const training: Op = {
     const view = byChannel(b, x)
     const { name, axes, channelShape } = view
     const channels = x.shape.at(-1)!
-    const count = sizeOf(x.shape) / channels
     const over = (op: string, of: string) =>
       b.reshape(b.add(op, [of, b.ints(axes)], { keepdims: 0 }), [channels])
     b.define(mean, over('ReduceMean', name))
     const difference = centred(b, view, b.plain(mean))
-    const squares = over('ReduceSumSquare', difference)
-    b.define(variance, b.add('Div', [squares, b.scalar(count)]))
+    // onnxruntime has a fast path for sums and means, not for ReduceSumSquare.
+    b.define(variance, over('ReduceMean', b.add('Mul', [difference, difference])))
     const { epsilon } = node.attrs as BatchNormAttrs
     const deviation = b.add('Sqrt', [b.add('Add', [b.plain(variance), b.scalar(epsilon)])])
     b.define(scale, b.add('Reciprocal', [deviation]))

@@ -199,7 +199,7 @@ function fusedConv(b: Builder, node: KernelNode, kind: Kind): void {
     return
   }
   conv(b, node, kind, {})
-  const layout = b.layoutOf(output)
+  const layout = b.layoutOf(output) === 'plain' ? 'plain' : 'nchw'
   const sum = b.add('Add', [b.as(output, layout), b.broadcast(bias, output, layout)])
   b.define(output, activate(b, sum, activation), layout)
 }

@@ -49,14 +49,14 @@ function reduce(b: Builder, node: KernelNode, onnx: string): void {
     b.define(output, asOutput(b.plain(x)))
     return
   }
-  // Over whole images (a bias gradient, a global average) without leaving the layout they are in.
+  // Over whole images (a bias gradient, a global average) without leaving NCHW; blocked ones are reduced slowly.
   const pixels = x.shape.slice(1, -1).map((_, i) => i + 1)
   const overPixels =
     isImage(x.shape) && !axes.includes(x.shape.length - 1) && pixels.every((i) => axes.includes(i))
-  const layout = overPixels ? b.layoutOf(x) : 'plain'
+  const layout = overPixels && b.layoutOf(x) === 'nchw' ? 'nchw' : 'plain'
   const within = layout === 'plain' ? axes : axes.map((axis) => (axis === 0 ? 0 : axis + 1))
   const reduced = b.add(onnx, [asOutput(b.as(x, layout)), b.ints(within)], { keepdims: 0 })
-  const shaped = layout !== 'blocked' && output.shape.length === x.shape.length - axes.length
+  const shaped = output.shape.length === x.shape.length - axes.length
   b.define(output, shaped ? reduced : b.reshape(reduced, output.shape))
 }
 
