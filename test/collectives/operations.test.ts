@@ -15,9 +15,7 @@ import {
 import { closeAll, GROUPS } from './groups.js'
 import { COUNTS, expectClose, expectSameBits, numbers, REDUCTIONS } from './numbers.js'
 
-const WITH_CHANNELS = GROUPS.filter(({ name }) => name !== 'shared memory')
-
-describe.each(WITH_CHANNELS)('$name', ({ name, connect }) => {
+describe.each(GROUPS)('$name', ({ name, connect }) => {
   describe.each([1, 2, 3, 4])('%i ranks', (size) => {
     let group: Communicator[]
     const all = <T>(call: (rank: Communicator, index: number) => Promise<T>) =>

@@ -7,8 +7,9 @@
  */
 import type { Call, Operation } from '../call.js'
 import type { Numbers, ReduceOp } from '../communicator.js'
-import type { Task } from '../runner.js'
+import type { Task } from '../task.js'
 import type { Buffers, Group, Place } from './group.js'
+import { allGather, allToAll, broadcast, gather, scatter, stageShares, sync } from './moves.js'
 import { reduceAll, reduceInto } from './reduction.js'
 import { piecesOf, sliceOf } from './views.js'
 
@@ -21,12 +22,18 @@ type Algorithm = (group: Group, task: Task) => Promise<void> | undefined
  */
 const SMALL_BYTES = 16_384
 
-export const COLLECTIVES: Readonly<Partial<Record<Operation, Algorithm>>> = {
+export const COLLECTIVES: Readonly<Record<Operation, Algorithm>> = {
   all_reduce: allReduce,
+  reduce: (group, { call, input, output }) => reduceInPieces(group, call, input!.data, output?.data),
   reduce_scatter: reduceScatter,
   all_gather: allGather,
+  all_gather_uneven: allGather,
   broadcast,
-  barrier: (group) => sync(group),
+  gather,
+  scatter,
+  all_to_all: allToAll,
+  send_recv: broadcast,
+  barrier: sync,
 }
 
 function allReduce(group: Group, { call, output }: Task): Promise<void> | undefined {
@@ -60,7 +67,7 @@ async function allReduceLarge(group: Group, call: Call, data: Numbers): Promise<
   if (!group.control.arrive()) await group.control.others()
   // Ranks may differ in where their numbers are: then all of them take the way that suits every place.
   if (place.region > 0 && group.control.unanimous) await allReduceInPlace(group, call, data, place)
-  else await allReduceInPieces(group, call, data)
+  else await reduceInPieces(group, call, data, data)
 }
 
 async function allReduceInPlace(group: Group, call: Call, data: Numbers, place: Place): Promise<void> {
@@ -74,16 +81,23 @@ async function allReduceInPlace(group: Group, call: Call, data: Numbers, place: 
   await sync(group)
 }
 
-async function allReduceInPieces(group: Group, { dtype, reduction }: Call, data: Numbers): Promise<void> {
-  for (const { start, end } of piecesOf(data.length, group.capacity(dtype))) {
+/** For an all-reduce, and for a reduce on whose root alone there is a `to`. */
+async function reduceInPieces(
+  group: Group,
+  { dtype, reduction, operation }: Call,
+  from: Numbers,
+  to?: Numbers,
+): Promise<void> {
+  if (operation === 'reduce') group.bytesSent += from.byteLength
+  for (const { start, end } of piecesOf(from.length, group.capacity(dtype))) {
     const stages = group.buffers(dtype, end - start).stages[group.nextParity()]
     const own = sliceOf(end - start, group.size, group.rank)
-    stages[group.rank]!.set(data.subarray(start, end))
+    stages[group.rank]!.set(from.subarray(start, end))
     await sync(group)
     const sources = stages.map((stage) => stage.subarray(own.start, own.end))
     reduceInto(sources[0]!, sources, reduction!) // all slices come together in the buffer of rank 0
     await sync(group)
-    data.set(stages[0]!, start)
+    to?.set(stages[0]!, start)
   }
 }
 
@@ -96,40 +110,10 @@ async function reduceScatter(group: Group, { call, input, output }: Task): Promi
     const length = end - start
     const { stages, scratch } = group.buffers(call.dtype, length * size)
     const inTurn = stages[group.nextParity()]
-    for (let peer = 0; peer < size; peer++) {
-      inTurn[rank]!.set(from.subarray(peer * to.length + start, peer * to.length + end), peer * length)
-    }
+    stageShares(inTurn[rank]!, from, to.length, start, length)
     await sync(group)
     const sources = inTurn.map((stage) => stage.subarray(rank * length, (rank + 1) * length))
     reduceInto(scratch.subarray(0, length), sources, call.reduction!)
     to.set(scratch.subarray(0, length), start)
   }
-}
-
-async function allGather(group: Group, { call, input, output }: Task): Promise<void> {
-  const [part, all] = [input!.data, output!.data]
-  group.bytesSent += part.byteLength * (group.size - 1)
-  for (const { start, end } of piecesOf(part.length, group.capacity(call.dtype))) {
-    const stages = group.buffers(call.dtype, end - start).stages[group.nextParity()]
-    stages[group.rank]!.set(part.subarray(start, end))
-    await sync(group)
-    stages.forEach((stage, rank) => {
-      all.set(stage, rank * part.length + start)
-    })
-  }
-}
-
-async function broadcast(group: Group, { call, input, output }: Task): Promise<void> {
-  const { data } = (input ?? output)!
-  if (input) group.bytesSent += data.byteLength * (group.size - 1)
-  for (const { start, end } of piecesOf(data.length, group.capacity(call.dtype))) {
-    const stage = group.buffers(call.dtype, end - start).stages[group.nextParity()][call.root!]!
-    if (input) stage.set(data.subarray(start, end))
-    await sync(group)
-    if (!input) data.set(stage, start)
-  }
-}
-
-function sync({ control }: Group): Promise<void> | undefined {
-  return control.arrive() ? undefined : control.others()
 }

@@ -2,15 +2,37 @@
  * The communicator of ranks that share memory: every collective, and `share`, which makes an array one that they can all
  * reach. It runs in the caller's thread: a rank that waits for others has nothing else to do.
  */
+import { LockstepError } from '../../errors.js'
+import { worldChannel } from '../channel.js'
 import { CheckedCommunicator } from '../runner.js'
-import type { SharedMemoryRunner } from './runner.js'
+import type { World } from './channels.js'
+import { SHARE } from './fingerprint.js'
+import type { Group } from './group.js'
+import { ChannelRunner } from './runner.js'
+import { requireOwnPages, shareMemory } from './share.js'
+
+export interface SharingOptions {
+  /** The largest WebAssembly.Memory to map all ranks' parts of a shared array into; more of them are made if needed. */
+  readonly windowBytes: number
+  /** The process of rank 0. */
+  readonly rootProcess: number
+  /** Frees what connecting took. */
+  readonly release: () => void
+}
 
 export class SharedMemoryCommunicator extends CheckedCommunicator {
-  readonly #shared: SharedMemoryRunner
+  readonly #world: World
+  readonly #worldRunner: ChannelRunner
+  readonly #options: SharingOptions
+  #leaving: Promise<void> | undefined
 
-  constructor(runner: SharedMemoryRunner) {
-    super(runner)
-    this.#shared = runner
+  constructor(world: World, group: Group, options: SharingOptions) {
+    const channel = worldChannel(world.size)
+    const runner = new ChannelRunner(world, channel, group)
+    super(runner, channel)
+    this.#world = world
+    this.#worldRunner = runner
+    this.#options = options
   }
 
   /**
@@ -19,7 +41,26 @@ export class SharedMemoryCommunicator extends CheckedCommunicator {
    * @returns why that could not be done, if so: the array is then as good as any other.
    * @throws LockstepError for an array not on pages of its own; otherwise as any collective.
    */
-  share(data: Float32Array): Promise<string | undefined> {
-    return this.#shared.share(data)
+  async share(data: Float32Array): Promise<string | undefined> {
+    if (this.#leaving) throw new LockstepError('share was called after close(): call it before')
+    requireOwnPages(data)
+    const { system } = this.#world
+    const { windowBytes, rootProcess } = this.#options
+    let reason: string | undefined
+    await this.#worldRunner.inOrder(
+      { operation: SHARE, dtype: 'float32', count: data.length },
+      async (group) => {
+        reason = await shareMemory(group, system, data, windowBytes, rootProcess)
+      },
+    )
+    return reason
+  }
+
+  override close(): Promise<void> {
+    this.#leaving ??= super.close().then(() => {
+      this.#world.fate.leave()
+      this.#options.release()
+    })
+    return this.#leaving
   }
 }

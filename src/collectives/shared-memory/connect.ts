@@ -13,9 +13,11 @@ import { randomBytes } from 'node:crypto'
 import { closeSync, openSync, readFileSync, readlinkSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { LockstepError } from '../../errors.js'
+import { worldChannel } from '../channel.js'
 import { Arena } from '../kernels/arena.js'
 import { SharedMemoryCommunicator } from './communicator.js'
 import { Control, type Waiting } from './control.js'
+import { Fate } from './fate.js'
 import { Group } from './group.js'
 import {
   HEADER_NONCE,
@@ -29,7 +31,6 @@ import {
   VERSION,
   wholePages,
 } from './layout.js'
-import { SharedMemoryRunner } from './runner.js'
 import { loadSystem, SharedMemoryUnavailable, type System } from './system.js'
 
 /** Where ranks learn of each other: a key-value store that all of them see. */
@@ -86,16 +87,19 @@ export async function connectSharedMemory(options: SharedMemoryOptions): Promise
     )
     requireOneHost(cards)
     await agree('shm-mapped', options, timeoutMs, () => joined.map(cards))
-    const waiting = options.waiting ?? defaultWaiting(size)
     const { system, memory, processes } = joined
-    const control = new Control(memory.buffer, system, processes, { rank, size, timeoutMs, waiting })
+    const { buffer } = memory
+    const controlOptions = { timeoutMs, waiting: options.waiting ?? defaultWaiting(size) }
+    const fate = new Fate(rank, buffer, system, processes)
+    const control = new Control(buffer, system, fate, worldChannel(size), controlOptions)
     joined.closeFile()
-    await selfCheck(control, memory.buffer, layout, rank)
-    const group = new Group(rank, size, control, memory.buffer, layout)
-    const release = () => joined.closeProcesses()
-    return new SharedMemoryCommunicator(
-      new SharedMemoryRunner(group, system, { windowBytes, release, rootProcess: cards[0]!.pid }),
-    )
+    await selfCheck(control, buffer, layout, rank)
+    const world = { size, words: control.words, system, fate, options: controlOptions }
+    return new SharedMemoryCommunicator(world, new Group(rank, size, control, buffer, layout), {
+      windowBytes,
+      rootProcess: cards[0]!.pid,
+      release: () => joined.closeProcesses(),
+    })
   } catch (error) {
     joined.closeFile()
     joined.closeProcesses()

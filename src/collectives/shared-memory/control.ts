@@ -1,6 +1,6 @@
 /**
  * How ranks that share memory wait for each other: numbered syncs, at each of which every rank shows the call that it is
- * in. Also how the group ends: by a dead process, a disagreement, a goodbye or a silence. It moves no numbers.
+ * in. Also how that ends: by a dead process, a disagreement, a goodbye or a silence. It moves no numbers.
  *
  * A sync. Rank r has two lines, used in turn. To arrive at sync g it writes the fingerprint of its call to line g & 1, then
  * g to that line's first word; it has synced when it has seen g in that word of every other rank, and compared. A line
@@ -23,32 +23,28 @@
  * hundred times, then sleeps on a futex. After every `SLICE_MS` the event loop gets a turn: this thread has nothing to
  * compute, but timers, signals and messages must not starve while a peer loads data for a minute.
  *
- * A dead peer. Every rank watches the others' processes (pidfd, readable as soon as a process has ended, also one that
+ * A dead peer (fate.ts). Every rank watches the others' processes (pidfd, readable as soon as a process has ended, also one that
  * became a zombie and one killed in mid-write), once per slice: no socket, no thread and no launcher is needed to
  * tell it. It matters only if the dead rank has not arrived. Who finds one writes the abort word, so that the others, who
  * could see the finder's own end first, blame the right rank.
  */
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Call, describeCall } from '../call.js'
+import type { Channel } from '../channel.js'
 import { CollectiveError, PeerFailedError } from '../failures.js'
+import type { Fate } from './fate.js'
 import { codeOf, readCall } from './fingerprint.js'
 import {
-  ABORT,
   CODE,
   COUNT_HIGH,
   COUNT_LOW,
-  FAILED,
   GENERATION,
-  LEFT,
+  LAYOUT,
   lineOf,
   OFFSET,
-  REASON_BYTES,
-  REASON_LENGTH,
   REGION,
-  reasonOf,
   SEQUENCE,
   SLEEPERS,
-  stateOf,
 } from './layout.js'
 import { OperationLog } from './log.js'
 import type { System } from './system.js'
@@ -70,22 +66,19 @@ const CHECKING: Call = { operation: 'barrier', dtype: 'uint8', count: 0 }
 const NOWHERE = { region: 0, offset: 0 }
 
 export interface ControlOptions {
-  readonly rank: number
-  readonly size: number
   readonly timeoutMs: number
   readonly waiting: Waiting
 }
 
 export class Control {
-  failure: CollectiveError | undefined
+  readonly fate: Fate
   readonly words: Int32Array
-  readonly #bytes: Uint8Array
+  readonly #channel: Channel
   readonly #options: ControlOptions
+  /** In the channel, as all ranks here; messages name those of the world. */
   readonly #rank: number
   readonly #system: System
   readonly #peers: readonly number[]
-  /** By rank: descriptors of their processes. */
-  readonly #processes: readonly number[]
   readonly #log = new OperationLog(CHECKING)
   /** One word each, of both lines of all ranks: what is slept on. By 2 × rank + parity. */
   readonly #doors: readonly Int32Array[]
@@ -93,29 +86,32 @@ export class Control {
   /** Index in `#peers` of the first that has not been seen to arrive. */
   #next = 0
   #code = codeOf(CHECKING)
+  #layout = 0
   #region = 0
   #offset = 0
 
-  constructor(buffer: ArrayBuffer, system: System, processes: readonly number[], options: ControlOptions) {
-    const { rank, size } = options
+  constructor(buffer: ArrayBuffer, system: System, fate: Fate, channel: Channel, options: ControlOptions) {
+    const size = channel.ranks.length
+    this.fate = fate
     this.words = new Int32Array(buffer)
-    this.#bytes = new Uint8Array(buffer)
+    this.#channel = channel
     this.#system = system
     this.#options = options
-    this.#rank = rank
-    this.#processes = processes
-    this.#peers = Array.from({ length: size }, (_, peer) => peer).filter((peer) => peer !== rank)
+    this.#rank = channel.ranks.indexOf(fate.rank)
+    this.#peers = channel.ranks.map((_, peer) => peer).filter((peer) => peer !== this.#rank)
     this.#doors = Array.from(
       { length: 2 * size },
       (_, i) => new Int32Array(buffer, (lineOf(i >> 1, i & 1) + GENERATION) * 4, 1),
     )
+    fate.logs.push(this.#log)
   }
 
   /** Opens an operation: its fingerprint goes with every sync until `end`. */
   /** @returns when it began, by `performance.now()`. */
   begin(call: Call): number {
-    this.#orderly()
+    this.fate.orderly()
     this.#code = codeOf(call)
+    this.#layout = call.layout ?? 0
     this.show(NOWHERE)
     return this.#log.begin(call).started
   }
@@ -145,6 +141,7 @@ export class Control {
     words[line + CODE] = this.#code
     words[line + COUNT_LOW] = call.count
     words[line + COUNT_HIGH] = call.count / 2 ** 32
+    words[line + LAYOUT] = this.#layout
     words[line + REGION] = this.#region
     words[line + OFFSET] = this.#offset
     this.#generation = generation
@@ -184,25 +181,6 @@ export class Control {
     })
   }
 
-  /** Breaks the group, for all ranks, unless it is broken already. @returns what it is broken by. */
-  fail(error: CollectiveError): CollectiveError {
-    if (this.failure) return this.failure
-    this.failure = error
-    error.recentOperations = this.#log.report()
-    const state = stateOf(this.#rank)
-    const place = this.#bytes.subarray(reasonOf(this.#rank), reasonOf(this.#rank) + REASON_BYTES)
-    this.words[state + REASON_LENGTH] = new TextEncoder().encodeInto(error.message, place).written
-    this.words[state + FAILED] = error instanceof PeerFailedError ? error.rank + 1 : 0
-    // Last, as it publishes the others. Whoever sleeps looks at it after its slice.
-    Atomics.compareExchange(this.words, ABORT, 0, this.#rank + 1)
-    return error
-  }
-
-  /** Tells the other ranks that this one will take part in nothing more. */
-  leave(): void {
-    Atomics.store(this.words, stateOf(this.#rank) + LEFT, 1)
-  }
-
   /** Up to `looks` looks at each peer that is still missing; true when none is. */
   #met(looks: number): boolean {
     const { words } = this
@@ -212,27 +190,14 @@ export class Control {
       let look = 0
       while (Atomics.load(words, line + GENERATION) !== generation) {
         if (++look >= looks) {
-          this.#orderly()
+          this.fate.orderly()
           return false
         }
       }
-      if (!this.#agrees(line)) throw this.fail(this.#disagreement(this.#peers[this.#next]!, line))
+      if (!this.#agrees(line)) throw this.fate.fail(this.#disagreement(this.#peers[this.#next]!, line))
       this.#next++
     }
     return true
-  }
-
-  /** @throws CollectiveError if the group is broken, by this rank or another. */
-  #orderly(): void {
-    if (this.failure) throw this.failure
-    const teller = Atomics.load(this.words, ABORT) - 1
-    if (teller < 0) return
-    const state = stateOf(teller)
-    const at = reasonOf(teller)
-    const text = new TextDecoder().decode(this.#bytes.slice(at, at + this.words[state + REASON_LENGTH]!))
-    const failed = this.words[state + FAILED]! - 1
-    const reason = `${text} (told by rank ${teller})`
-    throw this.fail(failed < 0 ? new CollectiveError(reason) : new PeerFailedError(failed, reason))
   }
 
   #agrees(line: number): boolean {
@@ -240,6 +205,7 @@ export class Control {
     const { sequence, call } = this.#log.last
     return (
       words[line + CODE] === this.#code &&
+      words[line + LAYOUT] === this.#layout &&
       words[line + COUNT_LOW] === (call.count | 0) &&
       words[line + SEQUENCE] === (sequence | 0) &&
       words[line + COUNT_HIGH] === Math.floor(call.count / 2 ** 32)
@@ -248,12 +214,24 @@ export class Control {
 
   #disagreement(peer: number, line: number): CollectiveError {
     const { sequence, call } = this.#log.last
-    const theirs = `rank ${peer} called ${describeCall(readCall(this.words, line))} as its operation ${this.words[line + SEQUENCE]}`
-    const mine = `rank ${this.#rank} called ${describeCall(call)} as its operation ${sequence}`
+    const theirs = this.#called(peer, readCall(this.words, line), this.words[line + SEQUENCE]!)
+    const mine = this.#called(this.#rank, call, sequence)
     const [first, second] = this.#rank < peer ? [mine, theirs] : [theirs, mine]
     return new CollectiveError(
       `${first}, but ${second}: every rank must call the same collectives in the same order`,
     )
+  }
+
+  #called(rank: number, call: Call, sequence: number): string {
+    return `${this.#name(rank)} called ${describeCall(call)} as its operation ${sequence}${this.#channel.name}`
+  }
+
+  #name(rank: number): string {
+    return `rank ${this.#channel.ranks[rank]}`
+  }
+
+  #describe(call: Call): string {
+    return describeCall(call) + this.#channel.name
   }
 
   /** Sleeps until the next missing peer arrives, or for the time given. */
@@ -270,14 +248,15 @@ export class Control {
   /** Looks for a reason to wait no longer. */
   #inspect(waited: number): void {
     for (const peer of this.#missing()) {
+      const world = this.#channel.ranks[peer]!
       // In this order: what a rank did before it left or died is seen once its leaving or its death is.
-      const left = Atomics.load(this.words, stateOf(peer) + LEFT) !== 0
-      const ended = this.#system.ended(this.#processes[peer]!)
+      const left = this.fate.hasLeft(world)
+      const ended = this.fate.hasEnded(world)
       if ((!left && !ended) || this.#arrived(peer)) continue
-      this.#orderly()
-      throw this.fail(left ? this.#closedWorld(peer) : this.#died(peer))
+      this.fate.orderly()
+      throw this.fate.fail(left ? this.#closedWorld(peer) : this.#died(peer))
     }
-    if (waited > this.#options.timeoutMs) throw this.fail(this.#silence())
+    if (waited > this.#options.timeoutMs) throw this.fate.fail(this.#silence())
   }
 
   #missing(): number[] {
@@ -289,24 +268,25 @@ export class Control {
   }
 
   #died(peer: number): PeerFailedError {
-    const where = `in operation ${this.#log.last.sequence}, ${describeCall(this.#log.last.call)}`
-    return new PeerFailedError(
-      peer,
-      `rank ${peer} failed: its process ended while rank ${this.#rank} was ${where}`,
-    )
+    const what = `${this.#name(peer)} failed: its process ended while ${this.#whereabouts()}`
+    return new PeerFailedError(this.#channel.ranks[peer]!, what)
   }
 
   #closedWorld(peer: number): CollectiveError {
-    const { sequence, call } = this.#log.last
     return new CollectiveError(
-      `rank ${peer} closed its world while rank ${this.#rank} was in operation ${sequence}, ${describeCall(call)}: every rank must call the same collectives in the same order before it closes`,
+      `${this.#name(peer)} closed its world while ${this.#whereabouts()}: every rank must call the same collectives in the same order before it closes`,
     )
+  }
+
+  #whereabouts(): string {
+    const { sequence, call } = this.#log.last
+    return `${this.#name(this.#rank)} was in operation ${sequence}, ${this.#describe(call)}`
   }
 
   #silence(): CollectiveError {
     const { sequence, call } = this.#log.last
     const missing = this.#missing().map((peer) => this.#lastOf(peer, sequence))
-    const what = `${describeCall(call)}, operation ${sequence} of rank ${this.#rank}, `
+    const what = `${this.#describe(call)}, operation ${sequence} of ${this.#name(this.#rank)}, `
     const silence = `made no progress for ${this.#options.timeoutMs / 1000} s`
     return new CollectiveError(
       `${what}${silence}: ${missing.join(', ')}; see what they are doing, or raise the timeout (LOCKSTEP_TIMEOUT, in seconds)`,
@@ -315,13 +295,13 @@ export class Control {
 
   #lastOf(peer: number, sequence: number): string {
     const lines = [0, 1].map((parity) => lineOf(peer, parity))
-    const [line] = lines.sort((a, b) => this.words[b + SEQUENCE]! - this.words[a + SEQUENCE]!)
-    const last = this.words[line! + SEQUENCE]!
-    if (last >= sequence) return `rank ${peer} has called it, but does not move`
+    const line = lines.reduce((a, b) => (this.words[b + SEQUENCE]! > this.words[a + SEQUENCE]! ? b : a))
+    const last = this.words[line + SEQUENCE]!
+    if (last >= sequence) return `${this.#name(peer)} has called it, but does not move`
     const lately =
       last === 0
         ? 'it has called none yet'
-        : `its last is operation ${last}, ${describeCall(readCall(this.words, line!))}`
-    return `rank ${peer} has not called it (${lately})`
+        : `its last is operation ${last}, ${this.#describe(readCall(this.words, line))}`
+    return `${this.#name(peer)} has not called it (${lately})`
   }
 }

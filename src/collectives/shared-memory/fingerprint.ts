@@ -3,7 +3,7 @@
  */
 import { type Call, DTYPES, OPERATIONS, type Operation } from '../call.js'
 import { REDUCE_OPS } from '../communicator.js'
-import { CODE, COUNT_HIGH, COUNT_LOW } from './layout.js'
+import { CODE, COUNT_HIGH, COUNT_LOW, LAYOUT } from './layout.js'
 
 /** Only ranks that share memory have this operation, and it never travels in a frame: hence not one of `OPERATIONS`. */
 export const SHARE = 'share' as Operation
@@ -21,11 +21,13 @@ export function readCall(words: Int32Array, line: number): Call {
   const code = words[line + CODE]!
   const root = (code >>> 12) - 1
   const reduction = REDUCE_OPS[((code >>> 8) & 15) - 1]
+  const layout = words[line + LAYOUT]!
   return {
     operation: NAMES[code & 15]!,
     dtype: DTYPES[(code >>> 4) & 15]!,
     count: (words[line + COUNT_LOW]! >>> 0) + words[line + COUNT_HIGH]! * 2 ** 32,
     ...(reduction && { reduction }),
     ...(root >= 0 && { root }),
+    ...(layout !== 0 && { layout }),
   }
 }

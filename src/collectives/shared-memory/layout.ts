@@ -10,6 +10,8 @@
  *           |          state: left | failed | verdict | file | reason length|  64  |
  *           |          reason, UTF-8                                        | 832 /
  *     1216  | rank 1   …                                                    |
+ *           +---------------------------------------------------------------+
+ *           | directory of channels: 256 entries id low | id high | rank-0 process | 1 + file  16 each
  *           +---------------------------------------------------------------+  a page border
  *           | rank 0   buffer 0                                             |  `stageBytes` each
  *           |          buffer 1                                             |
@@ -43,6 +45,7 @@ export const COUNT_HIGH = 4
 /** Where the sender's numbers are: 0 for memory of its own, else 1 + the shared region; and the byte in it. */
 export const REGION = 5
 export const OFFSET = 6
+export const LAYOUT = 7
 
 /** int32 words of a rank's state. */
 export const LEFT = 0
@@ -50,6 +53,11 @@ export const FAILED = 1
 export const VERDICT = 2
 export const FILE = 3
 export const REASON_LENGTH = 4
+
+/** int32 words of an entry of the directory; and in the line of the sleepers, how many are taken. */
+export const CHANNELS = SLEEPERS + 8
+export const ENTRY_WORDS = 4
+export const ENTRIES = 256
 
 const RANKS = 3 * LINE
 const RANK_BYTES = 1024
@@ -67,6 +75,10 @@ export function stateOf(rank: number): number {
 
 export function reasonOf(rank: number): number {
   return RANKS + rank * RANK_BYTES + REASON
+}
+
+export function entryOf(size: number, index: number): number {
+  return (RANKS + size * RANK_BYTES) / 4 + index * ENTRY_WORDS
 }
 
 export interface Layout {
@@ -95,5 +107,5 @@ export function wholePages(bytes: number): number {
 }
 
 function controlBytes(size: number): number {
-  return wholePages(RANKS + size * RANK_BYTES)
+  return wholePages(RANKS + size * RANK_BYTES + ENTRIES * ENTRY_WORDS * 4)
 }

@@ -2,18 +2,16 @@
  * Runs one rank's collectives over shared memory, in the caller's thread and in the order given: the first at once,
  * before `run` returns, as far as no other rank is late. It checks no argument: that is `CheckedCommunicator`'s part.
  */
-import { LockstepError } from '../../errors.js'
 import { type Call, describeCall } from '../call.js'
+import type { Channel } from '../channel.js'
 import { CollectiveError } from '../failures.js'
-import type { Runner, Task } from '../runner.js'
+import type { Runner, Task } from '../task.js'
+import { openChannel, type World } from './channels.js'
 import { COLLECTIVES } from './collectives.js'
-import { SHARE } from './fingerprint.js'
 import type { Group } from './group.js'
-import { requireOwnPages, shareMemory } from './share.js'
-import type { System } from './system.js'
 
 /** Returns no promise if it has ended when it returns. */
-type Work = () => Promise<void> | undefined
+export type Work = (group: Group) => Promise<void> | undefined
 
 const SETTLED = Promise.resolve()
 
@@ -24,77 +22,67 @@ interface Waiting {
   readonly reject: (error: unknown) => void
 }
 
-export interface SharedMemoryRunnerOptions {
-  /** The largest WebAssembly.Memory to map all ranks' parts of a shared array into; more of them are made if needed. */
-  readonly windowBytes: number
-  readonly rootProcess: number
-  /** Frees what connecting took. */
-  readonly release: () => void
-}
-
-export class SharedMemoryRunner implements Runner {
+/** The operations of one channel, one after the other. */
+export class ChannelRunner implements Runner {
   readonly rank: number
   readonly size: number
-  readonly #group: Group
-  readonly #system: System
-  readonly #options: SharedMemoryRunnerOptions
+  readonly #world: World
+  readonly #channel: Channel
+  readonly #inner = new Map<number, ChannelRunner>()
   readonly #queue: Waiting[] = []
+  /** Undefined until the first operation of a channel that is not the world. */
+  #group: Group | undefined
   #running = false
-  #closed = false
-  /** Resolves `close` once nothing runs any more. */
-  #idle: (() => void) | undefined
+  /** Resolves `idle` once nothing runs any more. */
+  #resting: (() => void)[] = []
 
-  constructor(group: Group, system: System, options: SharedMemoryRunnerOptions) {
-    this.rank = group.rank
-    this.size = group.size
+  constructor(world: World, channel: Channel, group?: Group) {
+    this.rank = channel.ranks.indexOf(world.fate.rank)
+    this.size = channel.ranks.length
+    this.#world = world
+    this.#channel = channel
     this.#group = group
-    this.#system = system
-    this.#options = options
   }
 
   get bytesSent(): number {
-    return this.#group.bytesSent
+    const inner = [...this.#inner.values()].reduce((sum, runner) => sum + runner.bytesSent, 0)
+    return inner + (this.#group?.bytesSent ?? 0)
   }
 
   run(task: Task): Promise<void> {
-    return this.#inOrder(task.call, () => COLLECTIVES[task.call.operation]!(this.#group, task))
+    return this.inOrder(task.call, (group) => COLLECTIVES[task.call.operation](group, task))
   }
 
-  /** @returns why `data` is not shared now, if it is not. */
-  async share(data: Float32Array): Promise<string | undefined> {
-    if (this.#closed) throw new LockstepError('share was called after close(): call it before')
-    requireOwnPages(data)
-    const { windowBytes, rootProcess } = this.#options
-    let reason: string | undefined
-    await this.#inOrder({ operation: SHARE, dtype: 'float32', count: data.length }, async () => {
-      reason = await shareMemory(this.#group, this.#system, data, windowBytes, rootProcess)
-    })
-    return reason
+  group(channel: Channel): Runner {
+    const known = this.#inner.get(channel.id)
+    if (known) return known
+    const runner = new ChannelRunner(this.#world, channel)
+    this.#inner.set(channel.id, runner)
+    return runner
   }
 
+  /** Settles once nothing is in flight, here and in the channels within. */
   async close(): Promise<void> {
-    this.#closed = true
     if (this.#running || this.#queue.length > 0) {
-      await new Promise<void>((resolve) => {
-        this.#idle = resolve
-      })
+      await new Promise<void>((resolve) => this.#resting.push(resolve))
     }
-    this.#group.control.leave()
-    this.#options.release()
+    await Promise.all([...this.#inner.values()].map((runner) => runner.close()))
   }
 
-  #inOrder(call: Call, work: Work): Promise<void> {
+  inOrder(call: Call, work: Work): Promise<void> {
     if (!this.#running && this.#queue.length === 0) return this.#start(call, work)
     return new Promise((resolve, reject) => this.#queue.push({ call, work, resolve, reject }))
   }
 
   #start(call: Call, work: Work): Promise<void> {
     this.#running = true
+    if (!this.#group) return this.#first(call, work)
+    const { control } = this.#group
     let waiting: Promise<void> | undefined
     let started: number
     try {
-      started = this.#group.control.begin(call)
-      waiting = work()
+      started = control.begin(call)
+      waiting = work(this.#group)
     } catch (error) {
       return Promise.reject(this.#failed(error, call))
     }
@@ -108,17 +96,34 @@ export class SharedMemoryRunner implements Runner {
     return SETTLED
   }
 
+  async #first(call: Call, work: Work): Promise<void> {
+    let opened: Awaited<ReturnType<typeof openChannel>>
+    try {
+      this.#world.fate.orderly()
+      opened = await openChannel(this.#world, this.#channel)
+    } catch (error) {
+      throw this.#failed(error, call)
+    }
+    this.#group = opened.group
+    try {
+      await this.#start(call, work)
+    } finally {
+      opened.met()
+    }
+  }
+
   #ended(now?: number): void {
-    this.#group.control.end(now)
+    this.#group!.control.end(now)
     this.#advance()
   }
 
-  /** What is not the group's own failure is a bug: the other ranks must not wait for this one. */
+  /** What is not the world's own failure is a bug: the other ranks must not wait for this one. */
   #failed(error: unknown, call: Call): unknown {
+    const { fate } = this.#world
     if (!(error instanceof CollectiveError)) {
-      const reason = `rank ${this.rank} failed in ${describeCall(call)}: ${(error as Error).message}`
-      this.#group.control.fail(new CollectiveError(reason, { cause: error }))
-    }
+      const what = `rank ${fate.rank} failed in ${describeCall(call)}${this.#channel.name}`
+      fate.fail(new CollectiveError(`${what}: ${(error as Error).message}`, { cause: error }))
+    } else fate.fail(error)
     this.#advance()
     return error
   }
@@ -127,7 +132,7 @@ export class SharedMemoryRunner implements Runner {
     this.#running = false
     // Not now: each of a thousand in a row would lie on the stack of the one before.
     if (this.#queue.length > 0) queueMicrotask(() => this.#next())
-    else this.#idle?.()
+    else for (const resolve of this.#resting.splice(0)) resolve()
   }
 
   #next(): void {

@@ -11,7 +11,7 @@ import { closeSync, openSync } from 'node:fs'
 import { LockstepError } from '../../errors.js'
 import { Arena, memoryOf } from '../kernels/arena.js'
 import type { Group, Region } from './group.js'
-import { FILE, PAGE, REASON_BYTES, REASON_LENGTH, reasonOf, stateOf, VERDICT, wholePages } from './layout.js'
+import { FILE, PAGE, stateOf, VERDICT, wholePages } from './layout.js'
 import type { System } from './system.js'
 
 const CHECK = 0x10c_57e9
@@ -87,7 +87,7 @@ async function shareRegion(
     return undefined
   }
   if (region) restore(system, pages)
-  return attempts.reasonOf(failed)
+  return control.fate.reasonOf(failed)
 }
 
 /** Maps all ranks' parts side by side, and this rank's own in the place of `pages`, whose contents move there. */
@@ -125,11 +125,9 @@ function restore(system: System, pages: Uint8Array): void {
 class Attempts {
   reason: string | undefined
   readonly #group: Group
-  readonly #bytes: Uint8Array
 
   constructor(group: Group) {
     this.#group = group
-    this.#bytes = new Uint8Array(group.control.words.buffer)
   }
 
   try<T>(step: () => T): T | undefined {
@@ -137,16 +135,9 @@ class Attempts {
     try {
       return step()
     } catch (error) {
-      const { rank, control } = this.#group
-      this.reason = `rank ${rank}: ${(error as Error).message}`
-      const place = this.#bytes.subarray(reasonOf(rank), reasonOf(rank) + REASON_BYTES)
-      control.words[stateOf(rank) + REASON_LENGTH] = new TextEncoder().encodeInto(this.reason, place).written
+      this.reason = `rank ${this.#group.rank}: ${(error as Error).message}`
+      this.#group.control.fate.explain(this.reason)
       return undefined
     }
-  }
-
-  reasonOf(rank: number): string {
-    const length = this.#group.control.words[stateOf(rank) + REASON_LENGTH]!
-    return new TextDecoder().decode(this.#bytes.slice(reasonOf(rank), reasonOf(rank) + length))
   }
 }
