@@ -63,6 +63,12 @@ export interface Communicator {
    * @throws LockstepError for a rank that is out of range, named twice, or if the caller is not in the list.
    */
   group(ranks: readonly number[]): Communicator
+  /**
+   * Only where ranks share memory: moves an array, as long on every rank and from `Arena.allocPages`, to pages that all
+   * of them see. What it holds stays; later all-reduces of it, or of the same part on every rank, copy nothing. All ranks
+   * must call it together. @returns why it could not be done, if so: the array is then as good as any other.
+   */
+  share?(data: Float32Array): Promise<string | undefined>
   /** Waits for what is in flight, says goodbye to the other ranks and frees links and threads. */
   close(): Promise<void>
 }

@@ -35,12 +35,7 @@ export class SharedMemoryCommunicator extends CheckedCommunicator {
     this.#options = options
   }
 
-  /**
-   * Moves an array, as long on every rank and from `Arena.allocPages`, to memory that all ranks see: later all-reduces of
-   * it, or of the same part of it on every rank, copy nothing. What it holds stays. All ranks must call it together.
-   * @returns why that could not be done, if so: the array is then as good as any other.
-   * @throws LockstepError for an array not on pages of its own; otherwise as any collective.
-   */
+  /** @throws LockstepError for an array that is not on pages of its own; otherwise as any collective. */
   async share(data: Float32Array): Promise<string | undefined> {
     if (this.#leaving) throw new LockstepError('share was called after close(): call it before')
     requireOwnPages(data)

@@ -1,0 +1,31 @@
+/**
+ * Connects the ranks over the fastest transport that all of them can have: shared memory on one host, else TCP.
+ * Every rank comes to the same answer, since each learns the others' reasons.
+ */
+import type { Communicator } from './communicator.js'
+import { connectSharedMemory } from './shared-memory/connect.js'
+import { SharedMemoryUnavailable } from './shared-memory/system.js'
+import { singleRank } from './single.js'
+import { connectTcp, type TcpOptions } from './tcp-communicator.js'
+
+export const TRANSPORTS = ['auto', 'shm', 'tcp'] as const
+
+export interface ConnectOptions extends TcpOptions {
+  readonly transport?: (typeof TRANSPORTS)[number]
+  /** Told, on rank 0 alone, why the ranks do not share memory. */
+  readonly onFallback?: (reason: string) => void
+}
+
+/** @throws SharedMemoryUnavailable if `transport` is `shm` and cannot be had; otherwise as `connectTcp`. */
+export async function connectRanks(options: ConnectOptions): Promise<Communicator> {
+  const { rank, size, transport = 'auto', onFallback } = options
+  if (size === 1) return singleRank()
+  if (transport === 'tcp') return connectTcp(options)
+  try {
+    return await connectSharedMemory(options)
+  } catch (error) {
+    if (transport === 'shm' || !(error instanceof SharedMemoryUnavailable)) throw error
+    if (rank === 0) onFallback?.(error.message)
+    return connectTcp(options)
+  }
+}
