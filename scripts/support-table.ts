@@ -7,15 +7,13 @@ import { fileURLToPath } from 'node:url'
 import * as tf from '@tensorflow/tfjs-core'
 // Registers TensorFlow.js' gradient functions, which tfjs-core leaves out.
 import '@tensorflow/tfjs-layers'
+import { hasOwnGradient } from '../src/compiler/gradients/index.js'
 import { kernelNames, opFor } from '../src/compiler/ops/index.js'
 
 export const SUPPORT_PAGE = fileURLToPath(new URL('../docs/support.md', import.meta.url))
 
-/** Kernels whose gradient, in TensorFlow.js, calls one that is not covered. */
-const uncoveredGradient: Readonly<Record<string, string>> = { Prod: 'Cumprod' }
-
 /** Kernels whose gradient is written in the op that calls them, not registered under their names. */
-const gradientInOp: readonly string[] = ['FusedConv2D', '_FusedMatMul']
+const gradientInOp: readonly string[] = ['FusedConv2D', 'FusedDepthwiseConv2D', '_FusedMatMul']
 
 const INTRODUCTION = `# TensorFlow.js ops that the compiler covers
 
@@ -26,12 +24,14 @@ and the gradient of \`tf.conv2d\` calls \`Conv2DBackpropInput\` and \`Conv2DBack
 trains that calls only the kernels below; anything else is an error that names the kernel and the layer.
 
 - **dtypes**: those of the tensors that it takes; \`tf.cast\` changes others.
-- **gradient**: yes, when TensorFlow.js has a gradient that calls covered kernels only. Without one, an op may stand in
-  the forward pass where no trainable variable comes before it, and in evaluation and prediction anywhere.
+- **gradient**: yes, when TensorFlow.js has one; *own*, when the compiler brings one that TensorFlow.js lacks, and
+  *own, corrected*, when it replaces one that TensorFlow.js refuses or gets wrong for some shapes or attributes (dilated
+  convolutions, broadcast matrix products, running sums over any axis, mirrored padding). Without one, an op may stand
+  in the forward pass where no trainable variable comes before it, and in evaluation and prediction anywhere.
 
 Not taken, each with an error of its own: \`dataFormat: 'NCHW'\` in \`tf.conv2d\` (layers with \`channelsFirst\` are),
-the fused activation \`prelu\`, and gradients of dilated convolutions and of \`dimRoundingMode: 'ceil'\`, which
-TensorFlow.js itself does not have.
+the fused activation \`prelu\`, more than one batch dimension in \`tf.gather\`, and gradients of
+\`dimRoundingMode: 'ceil'\`, which TensorFlow.js itself does not have.
 
 Random numbers come from layers that are redrawn at every step: \`tf.layers.dropout\`. Others are an error, but for one
 case that cannot be told from a constant: numbers drawn from a fixed seed inside a model or loss function
@@ -58,15 +58,15 @@ ${rows.join('\n')}
 
 ## Not covered: ${uncovered.length} kernels
 
-(\`tf.broadcastTo\` and \`tf.logSoftmax\` are covered: they call other kernels than the ones of their names.)
+(\`tf.broadcastTo\`, \`tf.logSoftmax\`, \`tf.logicalXor\`, \`tf.pool\` and \`tf.linalg.bandPart\` are covered: they call other
+kernels than the ones of their names.)
 
 ${uncovered.join(', ')}
 `
 }
 
 function gradientOf(kernel: string): string {
-  const missing = uncoveredGradient[kernel]
-  if (missing !== undefined) return `no: it calls ${missing}`
+  if (hasOwnGradient(kernel)) return tf.getGradient(kernel) ? 'own, corrected' : 'own'
   return gradientInOp.includes(kernel) || tf.getGradient(kernel) ? 'yes' : 'no'
 }
 

@@ -3,6 +3,7 @@
  * TensorFlow.js' own gradient functions call kernels, so the backward pass is recorded like the forward one.
  */
 import * as tf from '@tensorflow/tfjs-core'
+import { withGradients } from './gradients/index.js'
 import { type KernelGraph, printGraph, type Spec } from './graph.js'
 import { type Layer, withLayers } from './layers/index.js'
 import { type Recording, UntraceableError, withRecording } from './recorder.js'
@@ -48,7 +49,7 @@ function traceOnce({ trainable, frozen, layers, inputs, body }: TraceRequest): T
     const values = inputs.map((spec) => recording.value(spec))
     const run = () => body(values.map((value) => recording.tensor(value)))
     const results = withLayers(layers, recording, () =>
-      trainable.length === 0 ? run() : withGradients(run, trainable, recording),
+      trainable.length === 0 ? run() : differentiated(run, trainable, recording),
     ).map((tensor) => recording.lookUp(tensor))
     const updated = [...recording.assigned.keys()].map((variable) => {
       const position = frozen.indexOf(variable)
@@ -66,7 +67,7 @@ function traceOnce({ trainable, frozen, layers, inputs, body }: TraceRequest): T
   })
 }
 
-function withGradients(
+function differentiated(
   run: () => tf.Tensor[],
   trainable: readonly tf.Variable[],
   recording: Recording,
@@ -93,7 +94,7 @@ function withGradients(
 
 function gradientsOf(loss: () => tf.Scalar, trainable: readonly tf.Variable[]): tf.NamedTensorMap {
   try {
-    return tf.variableGrads(loss, [...trainable]).grads
+    return withGradients(() => tf.variableGrads(loss, [...trainable]).grads)
   } catch (cause) {
     const reason = gradientFailure((cause as Error).message)
     throw reason === undefined ? cause : new UntraceableError(reason, { cause })
@@ -112,8 +113,8 @@ function gradientFailure(message: string): string | undefined {
   const wrong = /^Error in gradient for op (\w+)\./.exec(message)?.[1]
   if (wrong !== undefined) {
     return (
-      `TensorFlow.js' gradient of its op ${wrong} is wrong for inputs that broadcast; give them one rank ` +
-      'and shape first (tf.reshape, tf.broadcastTo)'
+      `the gradient of op ${wrong} has another shape than the input that it belongs to: a tf.customGrad is wrong, or ` +
+      "TensorFlow.js' own for inputs that broadcast; give them one shape first (tf.broadcastTo)"
     )
   }
   if (!message.startsWith('Cannot find a connection')) return undefined

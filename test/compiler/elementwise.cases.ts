@@ -17,6 +17,19 @@ const signed: Record<string, Unary> = {
   exp: tf.exp,
   floor: tf.floor,
   leakyRelu: (x) => tf.leakyRelu(x, 0.3),
+  asin: (x) => tf.asin(tf.mul(x, 0.9)),
+  acos: (x) => tf.acos(tf.mul(x, 0.9)),
+  asinh: tf.asinh,
+  atan: tf.atan,
+  atanh: (x) => tf.atanh(tf.mul(x, 0.9)),
+  cosh: tf.cosh,
+  expm1: tf.expm1,
+  'expm1 of small numbers': (x) => tf.mul(tf.expm1(tf.mul(x, 1e-4)), 1e4),
+  'expm1 of large numbers': (x) => tf.expm1(tf.mul(x, 20)),
+  'log1p of small numbers': (x) => tf.mul(tf.log1p(tf.mul(x, 1e-4)), 1e4),
+  sinh: tf.sinh,
+  tan: tf.tan,
+  round: (x) => tf.mul(tf.round(tf.mul(x, 4)), x),
   neg: tf.neg,
   reciprocal: tf.reciprocal,
   relu: tf.relu,
@@ -40,6 +53,7 @@ const signed: Record<string, Unary> = {
 }
 
 const positive: Record<string, Unary> = {
+  acosh: (x) => tf.acosh(tf.add(x, 1)),
   log: tf.log,
   log1p: tf.log1p,
   rsqrt: tf.rsqrt,
@@ -77,7 +91,11 @@ const comparisons: Record<string, Binary> = {
   lessEqual: tf.lessEqual,
 }
 
-const logic: Record<string, Binary> = { logicalAnd: tf.logicalAnd, logicalOr: tf.logicalOr }
+const logic: Record<string, Binary> = {
+  logicalAnd: tf.logicalAnd,
+  logicalOr: tf.logicalOr,
+  logicalXor: tf.logicalXor,
+}
 
 const broadcasts: readonly (readonly [number[], number[]])[] = [
   [[], []],
@@ -175,6 +193,35 @@ export const elementwiseCases: readonly Case[] = [
   example('all casts', [fixed(floats([5], -3, 3)), ints([5], -2, 3), bools([5])], (a, b, c) =>
     [a, b, c].flatMap((x) => (['float32', 'int32', 'bool'] as const).map((dtype) => tf.cast(x, dtype))),
   ),
+  example('addN', [floats([2, 3]), floats([2, 3]), floats([2, 3])], (a, b, c) => tf.addN([a, b, c])),
+  example('atan2 in all quadrants', [floats([4, 5]), floats([4, 1])], (y, x) => tf.atan2(y, x)),
+  example('atan2 on the axes', [fixed(values([0, 0, 2, -2, 0])), fixed(values([1, -1, 0, 0, 0]))], (y, x) =>
+    tf.atan2(y, x),
+  ),
+  example('mod and floorDiv of floats', [fixed(floats([4, 5], -9, 9)), fixed(floats([5], -4, 4))], (a, b) => [
+    tf.mod(a, b),
+    tf.floorDiv(a, b),
+  ]),
+  example('mod, trained', [floats([4, 5], -9, 9), floats([5], 1, 4)], (a, b) => tf.mod(a, b)),
+  example('mod, floorDiv and div of integers', [ints([4, 5], -9, 9), ints([5], 1, 4)], (a, b) => [
+    tf.mod(a, b),
+    tf.mod(a, tf.neg(b)),
+    tf.floorDiv(a, b),
+    tf.div(a, tf.neg(b)),
+  ]),
+  example('division of integers by zero', [ints([3], -2, 3)], (a) => [
+    tf.floorDiv(a, tf.zerosLike(a)),
+    tf.mod(a, tf.zerosLike(a)),
+  ]),
+  example('bitwiseAnd', [ints([3, 2], 0, 16), ints([3, 2], 0, 16)], (a, b) => tf.bitwiseAnd(a, b)),
+  example('isNaN, isInf and isFinite', [fixed(values([NaN, Infinity, -Infinity, 1, 0]))], (x) => [
+    tf.isNaN(x),
+    tf.isInf(x),
+    tf.isFinite(x),
+    tf.log1p(tf.abs(x)),
+    tf.expm1(x),
+  ]),
+  example('round of halves', [fixed(values([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]))], (x) => tf.round(x)),
   example('NaN and infinities pass through', [fixed(values([NaN, Infinity, -Infinity, 1]))], (x) => [
     tf.relu(x),
     tf.add(x, 1),
