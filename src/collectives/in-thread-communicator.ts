@@ -4,11 +4,12 @@
  */
 import { allocate, bytesOf, bytesPerElement } from './call.js'
 import { type Channel, worldChannel } from './channel.js'
-import type { Communicator, Numbers } from './communicator.js'
+import type { Communicator } from './communicator.js'
 import type { Engine } from './engine.js'
 import { CheckedCommunicator, type Runner, type Task } from './runner.js'
 import { singleRank } from './single.js'
 import { Station } from './station.js'
+import { inPlace } from './task.js'
 import type { Transport } from './transport.js'
 
 export interface InThreadOptions {
@@ -53,7 +54,7 @@ class InThreadRunner implements Runner {
 
   async run(task: Task): Promise<void> {
     const { call, input, output } = task
-    const work = workingBuffer(task)
+    const work = inPlace(task) ?? allocate(call.dtype, task.elements)
     const at = (element: number) => element * bytesPerElement(call.dtype)
     if (input && input.data !== work) bytesOf(work).set(bytesOf(input.data), at(input.at))
     await this.#engine.run(call, work)
@@ -74,11 +75,4 @@ class InThreadRunner implements Runner {
     await this.#engine.idle()
     await this.#leave()
   }
-}
-
-/** The user's own array where the collective may write all of it, or only reads it; else memory of our own. */
-function workingBuffer({ call, elements, input, output }: Task): Numbers {
-  if (output?.data.length === elements) return output.data
-  const onlyRead = input?.data.length === elements && !output && call.reduction === undefined
-  return onlyRead ? input.data : allocate(call.dtype, elements)
 }

@@ -16,7 +16,7 @@ import { type Flight, FlightRecorder } from './flight-recorder.js'
 import type { Judge, Mailbox } from './mailbox.js'
 import { Outbox } from './outbox.js'
 import type { Switchboard } from './switchboard.js'
-import { encodeHeader, type Frame, WINDOW_BYTES } from './wire/frame.js'
+import { BLOCK_BYTES, encodeHeader, type Frame, WINDOW_BYTES } from './wire/frame.js'
 
 export class Links {
   readonly rank: number
@@ -31,7 +31,7 @@ export class Links {
   readonly #channel: Channel
   readonly #mailboxes: readonly Mailbox[]
   readonly #outboxes: readonly Outbox[]
-  #scratch: Uint8Array | undefined
+  #scratch: ArrayBuffer | undefined
   #current: Flight | undefined
   /** Blocks that have not left yet, and who waits for that. */
   #unsent = 0
@@ -66,8 +66,8 @@ export class Links {
 
   /** Room for one received block, of up to `BLOCK_BYTES`, that is about to be reduced into the data. */
   scratch(dtype: Dtype, elements: number): Numbers {
-    this.#scratch ??= this.#board.scratch()
-    return viewOf(dtype, this.#scratch.buffer, elements, this.#scratch.byteOffset)
+    this.#scratch ??= new ArrayBuffer(BLOCK_BYTES)
+    return viewOf(dtype, this.#scratch, elements)
   }
 
   begin(call: Call): Flight {

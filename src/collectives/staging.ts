@@ -2,26 +2,16 @@
  * The memory through which numbers pass between the main thread and the worker: shared, of fixed size, told to the worker
  * once. It does not know what its pieces hold.
  *
- * One WebAssembly.Memory, so that the worker's SIMD kernels reach all of it; its pages are taken from the system when they
- * are first touched. Nothing is transferred with an operation: every transfer counts as fresh memory in the engine's
- * books, and a gradient's size at every step sets off full garbage collections.
+ * Its pages are taken from the system when they are first touched. Nothing is transferred with an operation: every
+ * transfer counts as fresh memory in the engine's books, and a gradient's size at every step sets off full garbage
+ * collections.
  */
-import { BLOCK_BYTES } from './wire/frame.js'
-
-const STAGING_BYTES = 256 * 1024 * 1024
-/** At its beginning: one block of scratch for each of the first channels (the worker's). */
-export const SCRATCH_BLOCKS = 16
-const PAGE_BYTES = 65_536
+export const STAGING_BYTES = 256 * 1024 * 1024
 const ALIGNMENT = 64
 
 interface Range {
   start: number
   end: number
-}
-
-export function stagingMemory(): WebAssembly.Memory {
-  const pages = STAGING_BYTES / PAGE_BYTES
-  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
 }
 
 /** Hands out pieces, the lowest that are free first: so no more pages are touched than were in use at once. */
@@ -30,7 +20,7 @@ export class Staging {
   readonly #free: Range[]
 
   constructor(bytes: number = STAGING_BYTES) {
-    this.#free = [{ start: SCRATCH_BLOCKS * BLOCK_BYTES, end: bytes }]
+    this.#free = [{ start: 0, end: bytes }]
   }
 
   /** Where `bytes` are free, now taken; undefined: nowhere at the moment. */

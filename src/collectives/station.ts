@@ -5,23 +5,15 @@ import type { Channel } from './channel.js'
 import { Engine } from './engine.js'
 import { Switchboard } from './switchboard.js'
 import type { Transport } from './transport.js'
-import { BLOCK_BYTES } from './wire/frame.js'
 
 export class Station {
   readonly #board: Switchboard
   readonly #timeoutMs: number
   readonly #engines = new Map<number, Engine>()
 
-  /**
-   * A collective fails once nothing has moved in its channel for `timeoutMs`. `scratch` makes room for one block, once
-   * for each channel that reduces.
-   */
-  constructor(
-    transport: Transport,
-    timeoutMs: number,
-    scratch: () => Uint8Array = () => new Uint8Array(BLOCK_BYTES),
-  ) {
-    this.#board = new Switchboard(transport, scratch)
+  /** A collective fails once nothing has moved in its channel for `timeoutMs`. */
+  constructor(transport: Transport, timeoutMs: number) {
+    this.#board = new Switchboard(transport)
     this.#timeoutMs = timeoutMs
   }
 

@@ -29,11 +29,7 @@ export class Switchboard implements TransportEvents {
   /** Who asks where others are: by channel, what to do with each answer. */
   readonly #asking = new Map<number, (peer: number, status: Frame) => void>()
 
-  /** `scratch` makes room for one received block that is about to be reduced. */
-  constructor(
-    transport: Transport,
-    readonly scratch: () => Uint8Array,
-  ) {
+  constructor(transport: Transport) {
     this.#transport = transport
     this.#inboxes = Array.from({ length: transport.size }, (_, peer) => new Inbox(this.#owner(peer)))
     transport.start(this)

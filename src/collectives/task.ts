@@ -1,6 +1,5 @@
 /**
  * What a communicator asks of whoever moves the numbers: one collective as a `Task`, and a `Runner` that runs it.
- * Types only.
  */
 import type { Call } from './call.js'
 import type { Channel } from './channel.js'
@@ -33,6 +32,16 @@ export interface Task {
   readonly elements: number
   readonly input?: Placed
   readonly output?: Placed
+}
+
+/**
+ * The user's own array where it can be the working buffer: where all of it is written anyway, or is only read. `input`
+ * may still have to be copied into it.
+ */
+export function inPlace({ call, elements, input, output }: Task): Numbers | undefined {
+  if (output) return output.data.length === elements ? output.data : undefined
+  const onlyRead = call.reduction === undefined
+  return onlyRead && input?.data.length === elements ? input.data : undefined
 }
 
 export interface Runner {

@@ -4,6 +4,7 @@
 import { LockstepError } from '../errors.js'
 import { worldChannel } from './channel.js'
 import type { Communicator } from './communicator.js'
+import { loadForeignMemory } from './foreign-memory.js'
 import { CheckedCommunicator } from './runner.js'
 import { singleRank } from './single.js'
 import type { Address, TransportKind } from './transports/mesh.js'
@@ -27,6 +28,8 @@ export interface TcpOptions {
   readonly host?: string
   /** How long connecting may take, and how long a collective may make no progress. */
   readonly timeoutMs?: number
+  /** Copies all numbers to the worker, as is done anyway where koffi is missing. */
+  readonly staged?: boolean
 }
 
 /**
@@ -34,9 +37,19 @@ export interface TcpOptions {
  * @throws LockstepError naming the ranks that do not come within `timeoutMs`; PeerFailedError for one that came and left.
  */
 export async function connectTcp(options: TcpOptions): Promise<Communicator> {
-  const { kind = 'tcp', rank, size, token, exchange, host = '127.0.0.1', timeoutMs = 60_000 } = options
+  const {
+    kind = 'tcp',
+    rank,
+    size,
+    token,
+    exchange,
+    host = '127.0.0.1',
+    timeoutMs = 60_000,
+    staged = false,
+  } = options
   if (size === 1) return singleRank()
-  const link = new WorkerLink({ kind, rank, size, token, host, timeoutMs })
+  const foreign = staged ? undefined : await loadForeignMemory()
+  const link = new WorkerLink({ kind, rank, size, token, host, timeoutMs }, foreign)
   try {
     const { address } = await link.next('listening')
     await exchange.set(`addr/${rank}`, JSON.stringify(address))

@@ -8,21 +8,23 @@ import type { Address, MeshOptions, TransportKind } from './transports/mesh.js'
 
 export interface WorkerOptions extends MeshOptions {
   readonly kind: TransportKind
-  readonly memory: WebAssembly.Memory
+  readonly staging: SharedArrayBuffer
+  /** Whether the worker is to be given addresses. */
+  readonly foreign: boolean
 }
 
 export type ToWorker =
   | { readonly type: 'connect'; readonly addresses: readonly Address[] }
   /** A channel that will be used. */
   | { readonly type: 'open'; readonly channel: Channel }
-  /** `elements` elements from byte `at` of the staging memory are the working buffer. */
+  /** The working buffer: `elements` elements from byte `at` of the staging memory, or at an address in this process. */
   | {
       readonly type: 'run'
       readonly id: number
       readonly channel: number
       readonly call: Call
       readonly elements: number
-      readonly at: number
+      readonly at: number | bigint
     }
   | { readonly type: 'close' }
 

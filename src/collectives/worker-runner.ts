@@ -6,10 +6,11 @@ import type { Worker } from 'node:worker_threads'
 import { bytesOf, bytesPerElement } from './call.js'
 import type { Channel } from './channel.js'
 import { fromRecord } from './failures.js'
+import type { ForeignMemory } from './foreign-memory.js'
 import { type Piece, piecesOf } from './pieces.js'
-import { Staging, stagingMemory } from './staging.js'
+import { STAGING_BYTES, Staging } from './staging.js'
 import { startWorker } from './start-worker.js'
-import type { Placed, Runner, Task } from './task.js'
+import { inPlace, type Placed, type Runner, type Task } from './task.js'
 import type { FromWorker, ToWorker, WorkerOptions } from './worker-messages.js'
 
 /** Larger collectives go in pieces of this size: small enough that copying overlaps sending, and large enough to fill links. */
@@ -20,7 +21,8 @@ interface Flying {
   readonly piece: Piece
   readonly channel: number
   readonly bytes: number
-  at: number
+  /** Where the working buffer is: in staging memory, once it has been taken, or at an address. */
+  at: number | bigint
   readonly done: (bytesSent: number) => void
   readonly reject: (error: Error) => void
 }
@@ -29,8 +31,11 @@ export class WorkerLink {
   readonly rank: number
   readonly size: number
   readonly #worker: Worker
-  readonly #memory = stagingMemory()
+  readonly #memory = new SharedArrayBuffer(STAGING_BYTES)
   readonly #staging = new Staging()
+  readonly #foreign: ForeignMemory | undefined
+  /** Arrays that the links may touch even now that their operations have failed. */
+  readonly #held: Piece[] = []
   readonly #opened = new Set<number>()
   /** In the worker, by id; and those that wait here for staging memory, in order. */
   readonly #flying = new Map<number, Flying>()
@@ -45,10 +50,12 @@ export class WorkerLink {
     | { type: FromWorker['type']; resolve(message: FromWorker): void; reject(e: Error): void }
     | undefined
 
-  constructor(options: Omit<WorkerOptions, 'memory'>) {
+  /** With `foreign`, large arrays are used where they are. */
+  constructor(options: Omit<WorkerOptions, 'staging' | 'foreign'>, foreign?: ForeignMemory) {
     this.rank = options.rank
     this.size = options.size
-    const data: WorkerOptions = { ...options, memory: this.#memory }
+    this.#foreign = foreign
+    const data: WorkerOptions = { ...options, staging: this.#memory, foreign: foreign !== undefined }
     const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
     this.#worker = startWorker(new URL(`./worker.${ending}`, import.meta.url), data)
     this.#worker.on('message', (message: FromWorker) => this.#heard(message))
@@ -62,7 +69,9 @@ export class WorkerLink {
       if (this.#failure) return reject(this.#failure)
       this.#open(channel)
       const element = bytesPerElement(task.call.dtype)
-      const pieces = piecesOf(task, channel.ranks.length, PIECE_BYTES / element)
+      const address = this.#addressOf(task)
+      const most = address === undefined ? PIECE_BYTES / element : Number.POSITIVE_INFINITY
+      const pieces = piecesOf(task, channel.ranks.length, most)
       let sent = 0
       let left = pieces.length
       const done = (bytesSent: number) => {
@@ -124,12 +133,9 @@ export class WorkerLink {
   /** Hands what is queued to the worker, in order, as far as there is staging memory; at the end the close. */
   #start(): void {
     for (let flying = this.#queued[0]; flying; flying = this.#queued[0]) {
-      const at = this.#staging.take(flying.bytes)
-      if (at === undefined) return
-      flying.at = at
+      if (!this.#stage(flying)) return
       this.#queued.shift()
-      const { piece, channel } = flying
-      for (const input of piece.inputs) this.#staged(flying, input).set(bytesOf(input.data))
+      const { piece, channel, at } = flying
       const id = ++this.#lastId
       this.#flying.set(id, flying)
       this.post({ type: 'run', id, channel, call: piece.call, elements: piece.elements, at })
@@ -137,10 +143,31 @@ export class WorkerLink {
     if (this.#closing) this.post({ type: 'close' })
   }
 
+  /** Where a task's working buffer lies, if that can be one of the user's arrays; what it is to hold is then there. */
+  #addressOf(task: Task): bigint | undefined {
+    const work = this.#foreign && inPlace(task)
+    const address = work && this.#foreign.addressOf(work)
+    const { input } = task
+    if (address !== undefined && input && input.data !== work) {
+      bytesOf(work!).set(bytesOf(input.data), input.at * input.data.BYTES_PER_ELEMENT)
+    }
+    return address
+  }
+
+  /** Copies what a piece works on to staging memory, unless it is used where it is. False: there is no room now. */
+  #stage(flying: Flying): boolean {
+    if (typeof flying.at === 'bigint') return true
+    const at = this.#staging.take(flying.bytes)
+    if (at === undefined) return false
+    flying.at = at
+    for (const input of flying.piece.inputs) this.#staged(flying.piece, at, input).set(bytesOf(input.data))
+    return true
+  }
+
   /** Where in the staging memory a segment of the user's array lies. */
-  #staged({ piece, at }: Flying, placed: Placed): Uint8Array {
+  #staged(piece: Piece, at: number, placed: Placed): Uint8Array {
     const start = at + placed.at * bytesPerElement(piece.call.dtype)
-    return new Uint8Array(this.#memory.buffer, start, placed.data.byteLength)
+    return new Uint8Array(this.#memory, start, placed.data.byteLength)
   }
 
   #heard(message: FromWorker): void {
@@ -153,8 +180,11 @@ export class WorkerLink {
   #done({ id, bytes }: Extract<FromWorker, { type: 'done' }>): void {
     const flying = this.#flying.get(id)!
     this.#flying.delete(id)
-    for (const output of flying.piece.outputs) bytesOf(output.data).set(this.#staged(flying, output))
-    this.#staging.giveBack(flying.at, flying.bytes)
+    const { piece, at } = flying
+    if (typeof at === 'number') {
+      for (const output of piece.outputs) bytesOf(output.data).set(this.#staged(piece, at, output))
+      this.#staging.giveBack(at, flying.bytes)
+    }
     if (this.#queued.length > 0) this.#start()
     this.settled()
     flying.done(bytes)
@@ -162,8 +192,9 @@ export class WorkerLink {
 
   /** One operation failed, and with it the group: the worker answers all others in flight alike. */
   #failed({ id, failure }: Extract<FromWorker, { type: 'failed' }>): void {
-    const { reject } = this.#flying.get(id)!
+    const { reject, piece } = this.#flying.get(id)!
     this.#flying.delete(id)
+    this.#held.push(piece)
     const error = fromRecord(failure)
     this.#failure ??= error
     const waiting = this.#queued.splice(0)

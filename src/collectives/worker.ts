@@ -1,23 +1,21 @@
 /**
  * The worker thread that owns one rank's links and runs its collectives, so that a rank which computes keeps sending.
- * It sees the user's numbers only in the staging memory that the main thread copies them to.
+ * It sees the user's numbers by their address, or in the staging memory that the main thread copies them to.
  */
 import { parentPort, workerData } from 'node:worker_threads'
-import { viewOf } from './call.js'
+import { bytesPerElement, viewOf } from './call.js'
 import { toRecord } from './failures.js'
-import { SCRATCH_BLOCKS } from './staging.js'
+import { loadForeignMemory } from './foreign-memory.js'
 import { Station } from './station.js'
 import type { Transport } from './transport.js'
 import { listen } from './transports/listen.js'
 import type { Mesh } from './transports/mesh.js'
-import { BLOCK_BYTES } from './wire/frame.js'
 import type { FromWorker, ToWorker, WorkerOptions } from './worker-messages.js'
 
 const options: WorkerOptions = workerData
-const { buffer } = options.memory
+const foreign = options.foreign ? await loadForeignMemory() : undefined
 let mesh: Mesh
 let station: Station | undefined
-let scratchBlocks = 0
 
 parentPort!.on('message', (message: ToWorker) => {
   if (message.type === 'run') void run(message)
@@ -31,20 +29,18 @@ listen(options.kind, options).then((listening) => {
 }, broken)
 
 function connected(transport: Transport): void {
-  station = new Station(transport, options.timeoutMs, scratch)
+  station = new Station(transport, options.timeoutMs)
   post({ type: 'connected' })
-}
-
-/** In the staging memory, where the kernels reach it, as long as there is room for another channel's. */
-function scratch(): Uint8Array {
-  if (scratchBlocks === SCRATCH_BLOCKS) return new Uint8Array(BLOCK_BYTES)
-  return new Uint8Array(buffer, BLOCK_BYTES * scratchBlocks++, BLOCK_BYTES)
 }
 
 async function run({ id, channel, call, elements, at }: Extract<ToWorker, { type: 'run' }>): Promise<void> {
   const engine = station!.engine(channel)
+  const data =
+    typeof at === 'number'
+      ? viewOf(call.dtype, options.staging, elements, at)
+      : viewOf(call.dtype, foreign!.view(at, elements * bytesPerElement(call.dtype)), elements)
   try {
-    const bytes = await engine.run(call, viewOf(call.dtype, buffer, elements, at))
+    const bytes = await engine.run(call, data)
     post({ type: 'done', id, bytes })
   } catch (error) {
     post({ type: 'failed', id, failure: toRecord(error) })

@@ -193,7 +193,7 @@ test('an outbox sends a window ahead, and the rest as it is taken', () => {
 test('a malformed frame fails the group with an error that names the peer, on both sides', async () => {
   const [mine, theirs] = memoryTransports(2) as [MemoryTransport, MemoryTransport]
   const [good, bad] = [mine, theirs].map((transport) => {
-    return new Switchboard(transport, () => new Uint8Array(BLOCK_BYTES)).open(worldChannel(2))
+    return new Switchboard(transport).open(worldChannel(2))
   }) as [Links, Links]
   good.begin({ operation: 'barrier', dtype: 'uint8', count: 0 })
   const waiting = good.receive(1, new Uint8Array(0))
