@@ -99,6 +99,16 @@ export class Builder {
     return this.once(`transpose ${name} ${perm}`, () => this.add('Transpose', [name], { perm }))
   }
 
+  /**
+   * Reduces `axes` away. The batch comes last, after what lies within a sample: one running float32 sum over all pixels
+   * of all samples loses ten times the precision, and ranks that share a batch differently would drift apart sooner.
+   */
+  reduce(op: string, name: string, axes: readonly number[]): string {
+    const within = axes.filter((axis) => axis !== 0)
+    const steps = axes.includes(0) && within.length > 0 ? [within, [0]] : [axes]
+    return steps.reduce((input, step) => this.add(op, [input, this.ints(step)], { keepdims: 0 }), name)
+  }
+
   /** Says under which name `value` is known in `layout`. */
   define(value: Value, name: string, layout: Layout = 'plain'): void {
     this.names.set(value, { ...this.names.get(value), [layout]: name })

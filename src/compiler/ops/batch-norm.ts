@@ -61,8 +61,7 @@ const training: Op = {
     const view = byChannel(b, x)
     const { name, axes, channelShape } = view
     const channels = x.shape.at(-1)!
-    const over = (op: string, of: string) =>
-      b.reshape(b.add(op, [of, b.ints(axes)], { keepdims: 0 }), [channels])
+    const over = (op: string, of: string) => b.reshape(b.reduce(op, of, axes), [channels])
     b.define(mean, over('ReduceMean', name))
     const difference = centred(b, view, b.plain(mean))
     // onnxruntime has a fast path for sums and means, not for ReduceSumSquare.
@@ -93,8 +92,7 @@ const gradient: Op = {
     const { name: upstream } = byChannel(b, dy, view.layout)
     const difference = centred(b, view, b.plain(mean))
     const channels = x.shape.at(-1)!
-    const sum = (name: string) =>
-      b.reshape(b.add('ReduceSum', [name, b.ints(axes)], { keepdims: 0 }), [channels])
+    const sum = (name: string) => b.reshape(b.reduce('ReduceSum', name, axes), [channels])
     const inverse = b.scalar(channels / sizeOf(x.shape))
     b.define(dbeta, sum(upstream))
     b.define(dgamma, b.add('Mul', [sum(b.add('Mul', [upstream, difference])), b.plain(scale)]))

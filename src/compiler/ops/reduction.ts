@@ -55,7 +55,7 @@ function reduce(b: Builder, node: KernelNode, onnx: string): void {
     isImage(x.shape) && !axes.includes(x.shape.length - 1) && pixels.every((i) => axes.includes(i))
   const layout = overPixels && b.layoutOf(x) === 'nchw' ? 'nchw' : 'plain'
   const within = layout === 'plain' ? axes : axes.map((axis) => (axis === 0 ? 0 : axis + 1))
-  const reduced = b.add(onnx, [asOutput(b.as(x, layout)), b.ints(within)], { keepdims: 0 })
+  const reduced = b.reduce(onnx, asOutput(b.as(x, layout)), within)
   const shaped = output.shape.length === x.shape.length - axes.length
   b.define(output, shaped ? reduced : b.reshape(reduced, output.shape))
 }
