@@ -4,7 +4,7 @@
 import { connect, type Socket } from 'node:net'
 import { expect, test } from 'vitest'
 import { type AddressExchange, connectTcp } from '../../src/collectives/tcp-communicator.js'
-import { TcpMesh } from '../../src/collectives/transports/tcp-mesh.js'
+import { listen } from '../../src/collectives/transports/listen.js'
 import { initiateHandshake } from '../../src/collectives/wire/handshake.js'
 import { encodeHello } from '../../src/collectives/wire/hello.js'
 import { closeAll, errorsOf, mapExchange, TOKEN } from './groups.js'
@@ -68,7 +68,7 @@ test('a rank with another token is refused, and the refusal names both', async (
 test('a rank of a world of another size is told both', async () => {
   const meshes = await Promise.all(
     [2, 3].map((size, rank) =>
-      TcpMesh.listen({ rank, size, token: TOKEN, host: '127.0.0.1', timeoutMs: 500 }),
+      listen('tcp', { rank, size, token: TOKEN, host: '127.0.0.1', timeoutMs: 500 }),
     ),
   )
   const addresses = meshes.map(({ address }) => address)
@@ -82,9 +82,9 @@ test('ranks that do not come are named', async () => {
     /rank 1 waits for rank 0, which has not said its address/,
   )
   const options = { size: 3, token: TOKEN, host: '127.0.0.1', timeoutMs: 300 }
-  const [zero, one] = await Promise.all([0, 1].map((rank) => TcpMesh.listen({ rank, ...options })))
+  const [zero, one] = await Promise.all([0, 1].map((rank) => listen('tcp', { rank, ...options })))
   // Rank 2 listens and never dials.
-  const two = await TcpMesh.listen({ rank: 2, ...options })
+  const two = await listen('tcp', { rank: 2, ...options })
   const addresses = [zero!, one!, two].map(({ address }) => address)
   const errors = await errorsOf([zero!.connect(addresses), one!.connect(addresses)])
   for (const error of errors)
@@ -94,10 +94,10 @@ test('ranks that do not come are named', async () => {
 
 test('an address where nobody listens is a rank that failed', async () => {
   const options = { size: 2, token: TOKEN, host: '127.0.0.1', timeoutMs: 2000 }
-  const gone = await TcpMesh.listen({ rank: 1, ...options })
+  const gone = await listen('tcp', { rank: 1, ...options })
   const { port } = gone.address
   gone.close()
-  const mesh = await TcpMesh.listen({ rank: 0, ...options })
+  const mesh = await listen('tcp', { rank: 0, ...options })
   const [error] = await errorsOf([
     mesh.connect([
       { host: '', port: 0 },

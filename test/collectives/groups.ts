@@ -6,6 +6,7 @@ import { inThread } from '../../src/collectives/in-thread-communicator.js'
 import { connectSharedMemory } from '../../src/collectives/shared-memory/connect.js'
 import { type AddressExchange, connectTcp } from '../../src/collectives/tcp-communicator.js'
 import { memoryTransports } from '../../src/collectives/transports/memory.js'
+import type { TransportKind } from '../../src/collectives/transports/mesh.js'
 
 export interface GroupKind {
   readonly name: string
@@ -20,14 +21,8 @@ export const GROUPS: readonly GroupKind[] = [
     connect: async (size, timeoutMs = 10_000) =>
       memoryTransports(size).map((transport) => inThread(transport, { timeoutMs })),
   },
-  {
-    name: 'tcp',
-    connect: (size, timeoutMs = 10_000) => {
-      const exchange = mapExchange()
-      const ranks = Array.from({ length: size }, (_, rank) => rank)
-      return Promise.all(ranks.map((rank) => connectTcp({ rank, size, token: TOKEN, exchange, timeoutMs })))
-    },
-  },
+  { name: 'tcp', connect: (size, timeoutMs) => connected('tcp', size, timeoutMs) },
+  { name: 'ws', connect: (size, timeoutMs) => connected('ws', size, timeoutMs) },
   {
     // Not blocking, as all ranks are in one thread; buffers so small that most arrays go through them in pieces.
     name: 'shared memory',
@@ -40,6 +35,12 @@ export const GROUPS: readonly GroupKind[] = [
     },
   },
 ]
+
+function connected(kind: TransportKind, size: number, timeoutMs = 10_000): Promise<Communicator[]> {
+  const exchange = mapExchange()
+  const ranks = Array.from({ length: size }, (_, rank) => rank)
+  return Promise.all(ranks.map((rank) => connectTcp({ kind, rank, size, token: TOKEN, exchange, timeoutMs })))
+}
 
 /** A key-value store in this process' memory. */
 export function mapExchange(): AddressExchange {

@@ -1,13 +1,18 @@
 /**
  * The transports that have addresses, by name: a new one is a row here.
  */
+import type { Door } from './link.js'
+import { LinkMesh } from './link-mesh.js'
 import type { Mesh, MeshOptions, TransportKind } from './mesh.js'
-import { TcpMesh } from './tcp-mesh.js'
+import { TcpDoor } from './tcp.js'
+import { WebSocketDoor } from './websocket.js'
 
-const LISTEN: Readonly<Record<TransportKind, (options: MeshOptions) => Promise<Mesh>>> = {
-  tcp: (options) => TcpMesh.listen(options),
+const DOORS: Readonly<Record<TransportKind, () => Door>> = {
+  tcp: () => new TcpDoor(),
+  ws: () => new WebSocketDoor(),
 }
 
+/** @throws LockstepError when `options.host` is no address of this host. */
 export function listen(kind: TransportKind, options: MeshOptions): Promise<Mesh> {
-  return LISTEN[kind](options)
+  return LinkMesh.listen(DOORS[kind](), options)
 }

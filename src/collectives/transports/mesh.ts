@@ -1,9 +1,10 @@
 /**
- * What it takes to connect all ranks with each other, the same for every transport that has addresses. Types only.
+ * What it takes to connect all ranks with each other, the same for every transport that has addresses.
  */
 import type { Transport } from '../transport.js'
 
-export type TransportKind = 'tcp'
+export const TRANSPORT_KINDS = ['tcp', 'ws'] as const
+export type TransportKind = (typeof TRANSPORT_KINDS)[number]
 
 export interface MeshOptions {
   readonly rank: number

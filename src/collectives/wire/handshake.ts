@@ -10,7 +10,7 @@
  * being replayed. Every message has a fixed size, so there is no length that a stranger could choose.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { LockstepError } from '../../errors.js'
 
 const MAGIC = Buffer.from('LOCKSTEP', 'latin1')
@@ -18,6 +18,12 @@ export const PROTOCOL_VERSION = 1
 const HEADER = Buffer.concat([MAGIC, Buffer.from([PROTOCOL_VERSION >> 8, PROTOCOL_VERSION & 255])])
 const NONCE_BYTES = 32
 const PROOF_BYTES = 32
+
+/** A TCP socket, or any other stream between two processes. */
+export type Connection = Duplex & {
+  readonly remoteAddress?: string | undefined
+  readonly remotePort?: number | undefined
+}
 
 type Role = 'initiator' | 'acceptor'
 
@@ -31,7 +37,7 @@ export interface HandshakeOptions {
  * @throws LockstepError naming the remote address, what came and what was expected; the socket is destroyed.
  */
 export function initiateHandshake(
-  socket: Socket,
+  socket: Connection,
   token: string,
   options: HandshakeOptions = {},
 ): Promise<void> {
@@ -45,7 +51,7 @@ export function initiateHandshake(
 
 /** The listening end's part: as `initiateHandshake`, and proves nothing before the other end has. */
 export function acceptHandshake(
-  socket: Socket,
+  socket: Connection,
   token: string,
   options: HandshakeOptions = {},
 ): Promise<void> {
@@ -68,10 +74,10 @@ function proof(token: string, role: Role, initiatorNonce: Buffer, acceptorNonce:
 
 /** One end's view of the connection while it is still a stranger's. */
 class Stranger {
-  readonly #socket: Socket
+  readonly #socket: Connection
   readonly #failed: Promise<never>
 
-  constructor(socket: Socket, failed: Promise<never>) {
+  constructor(socket: Connection, failed: Promise<never>) {
     this.#socket = socket
     this.#failed = failed
   }
@@ -124,7 +130,7 @@ class Stranger {
 }
 
 async function guarded(
-  socket: Socket,
+  socket: Connection,
   { timeoutMs = 5000 }: HandshakeOptions,
   steps: (link: Stranger) => Promise<void>,
 ): Promise<void> {

@@ -4,7 +4,7 @@
  *
  *   magic "LKHI" (4 bytes) | rank (4) | world size (4), little-endian; the protocol version is the handshake's
  */
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { LockstepError } from '../../errors.js'
 
 const MAGIC = 0x49484b4c // "LKHI" in memory order
@@ -34,7 +34,7 @@ export function decodeHello(bytes: Buffer, size: number): Hello {
 }
 
 /** The other end's hello. Bytes behind it stay in the socket. */
-export function readHello(socket: Socket, size: number, timeoutMs: number): Promise<Hello> {
+export function readHello(socket: Duplex, size: number, timeoutMs: number): Promise<Hello> {
   return new Promise((resolve, reject) => {
     const settle = (end: () => void) => {
       clearTimeout(timer)
