@@ -101,9 +101,12 @@ export class Ddp {
     return this.programs.compileMs
   }
 
-  /** Gives every rank rank 0's parameters. */
-  async broadcastParameters(): Promise<void> {
-    if (this.links.size > 1) await this.links.broadcast(this.parameters.values, 0)
+  /** Shares the gradient buffer where the ranks share memory, and gives every rank rank 0's parameters. */
+  async join(): Promise<void> {
+    if (this.links.size === 1) return
+    // Where it cannot be shared, its exchange copies: as right, and slower.
+    await this.links.share?.(this.parameters.reduced)
+    await this.links.broadcast(this.parameters.values, 0)
   }
 
   /**

@@ -29,7 +29,7 @@ export class Parameters {
   readonly values: Float32Array
   /** The trainable part of `values`: what the optimizer updates. */
   readonly trainable: Float32Array
-  /** Stats and gradients: what the ranks reduce. */
+  /** Stats and gradients: what the ranks reduce. On pages of its own, so that they can share them. */
   readonly reduced: Float32Array
   readonly stats: Float32Array
   /** `reduced`, summed over the micro-batches accumulated so far. */
@@ -47,11 +47,11 @@ export class Parameters {
     const [trainableFloats, allFloats, places] = layout(parameters)
     const reducedFloats = STATS + trainableFloats
     // Twice: gradients, and their sums over micro-batches, which cost address space but no memory until used.
-    const lengths = [allFloats, reducedFloats, reducedFloats, ...slotNames.map(() => trainableFloats)]
-    const arena = new Arena(Arena.bytesFor(lengths))
+    const lengths = [allFloats, reducedFloats, ...slotNames.map(() => trainableFloats)]
+    const arena = new Arena(Arena.bytesFor(lengths) + Arena.bytesForPages(reducedFloats))
     this.values = arena.alloc(allFloats)
     this.trainable = this.values.subarray(0, trainableFloats)
-    this.reduced = arena.alloc(reducedFloats)
+    this.reduced = arena.allocPages(reducedFloats)
     this.sums = arena.alloc(reducedFloats)
     this.stats = this.reduced.subarray(0, STATS)
     this.gradients = this.reduced.subarray(STATS)

@@ -3,8 +3,8 @@
  */
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../collectives/communicator.js'
+import { connectRanks } from '../collectives/connect.js'
 import { singleRank } from '../collectives/single.js'
-import { connectTcp } from '../collectives/tcp-communicator.js'
 import { Ddp, type DdpOptions } from './ddp.js'
 import { installErrorReporter } from './environment/error-reporter.js'
 import { StoreClient } from './environment/store-client.js'
@@ -30,7 +30,16 @@ async function join(environment: RankEnvironment): Promise<Communicator> {
   const { rank, worldSize, masterAddr, masterPort, token, timeoutMs } = environment
   const store = await StoreClient.connect({ host: masterAddr, port: masterPort, token, timeoutMs })
   try {
-    return await connectTcp({ rank, size: worldSize, token, host: '127.0.0.1', timeoutMs, exchange: store })
+    return await connectRanks({
+      rank,
+      size: worldSize,
+      token,
+      host: '127.0.0.1',
+      timeoutMs,
+      exchange: store,
+      onFallback: (reason) =>
+        console.error(`lockstep: ranks exchange over TCP, not shared memory: ${reason}`),
+    })
   } finally {
     store.close()
   }
@@ -65,7 +74,7 @@ export class World {
   ddp(model: LayersModel, options: DdpOptions): Promise<Ddp>
   async ddp(model: LayersModel | FunctionalModel, options: DdpOptions): Promise<Ddp> {
     const trainer = new Ddp(this.collectives, model, options, this.threads)
-    await trainer.broadcastParameters()
+    await trainer.join()
     this.trainers.push(trainer)
     return trainer
   }
