@@ -1,4 +1,6 @@
 /** One rank of bench/allreduce.ts: times the calls, checks the sums, and has rank 0 send the medians to its parent. */
+import { execFileSync } from 'node:child_process'
+import { cpus } from 'node:os'
 import type { Communicator } from '../src/collectives/communicator.js'
 import { Arena } from '../src/collectives/kernels/arena.js'
 import { SharedMemoryCommunicator } from '../src/collectives/shared-memory/communicator.js'
@@ -15,6 +17,8 @@ export interface RankOrder {
   readonly transport: 'shm' | 'tcp'
   /** Whether the arrays lie in memory that all ranks see, if the transport has any. */
   readonly share: boolean
+  /** Whether this rank keeps to one core. */
+  readonly bind: boolean
   readonly sizes: readonly number[]
   readonly rounds?: number
 }
@@ -26,6 +30,7 @@ export interface Measured {
 
 const order: RankOrder = JSON.parse(process.argv[2]!)
 const { rank, worldSize } = order
+if (order.bind) execFileSync('taskset', ['-acp', `${rank % cpus().length}`, `${process.pid}`])
 const links = await connect(order)
 const measured: Measured[] = []
 for (const bytes of order.sizes) measured.push({ bytes, medianMs: await time(bytes) })

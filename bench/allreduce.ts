@@ -2,11 +2,12 @@
  * How long does an all-reduce (float32, sum) take, by transport, world size and bytes, beside Gloo and Open MPI?
  *
  *   npm run -s bench:allreduce -- --nproc 2 --transport shm|tcp --sizes 4KiB,4MiB,64MiB --json
- *     [--from arena|private] [--rounds N] [--peers DIR] [--save NAME]
+ *     [--from arena|private] [--bind] [--rounds N] [--peers DIR] [--save NAME]
  *
  * Bandwidths are nccl-tests': algbw = bytes / time, busbw = algbw × 2 (N - 1) / N, in 10^9 bytes a second. The median is
  * rank 0's; buffers are refilled and all ranks meet before every timed call; results are checked against float64. Arrays
- * are shared where the transport can (--from arena), or are plain ones that are copied in and out (--from private).
+ * are shared where the transport can (--from arena), or are plain ones that are copied in and out (--from private). --bind
+ * gives each rank a core, as Open MPI does by itself for two ranks (with taskset, where others use the machine as well).
  * --peers runs DIR/gloo_allreduce.py on each Python of PYTHONS (default: python3) and DIR/mpi_allreduce.c; one that is
  * not installed is left out, visibly.
  */
@@ -34,6 +35,7 @@ const { values } = parseArgs({
     transport: { type: 'string', default: 'shm' },
     sizes: { type: 'string', default: '4KiB,256KiB,4MiB,64MiB' },
     from: { type: 'string', default: 'arena' },
+    bind: { type: 'boolean', default: false },
     rounds: { type: 'string' },
     json: { type: 'boolean', default: false },
     peers: { type: 'string' },
@@ -72,6 +74,7 @@ async function ours(): Promise<Measured[]> {
       token,
       transport: values.transport as 'shm' | 'tcp',
       share: values.from === 'arena',
+      bind: values.bind,
       sizes,
       ...(values.rounds !== undefined && { rounds: Number(values.rounds) }),
     }
