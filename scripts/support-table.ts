@@ -33,8 +33,12 @@ Not taken, each with an error of its own: \`dataFormat: 'NCHW'\` in \`tf.conv2d\
 the fused activation \`prelu\`, more than one batch dimension in \`tf.gather\`, and gradients of
 \`dimRoundingMode: 'ceil'\`, which TensorFlow.js itself does not have.
 
-Random numbers come from layers that are redrawn at every step: \`tf.layers.dropout\`. Others are an error, but for one
-case that cannot be told from a constant: numbers drawn from a fixed seed inside a model or loss function
+All layers of TensorFlow.js are covered but \`centerCrop\` (\`cropping2D\` does the same), \`categoryEncoding\` and
+\`randomWidth\`, which read values in JavaScript, and \`resizing\`, which fails in TensorFlow.js itself; a recurrent layer
+must not be stateful.
+
+Random numbers come from layers that are redrawn at every step: dropout, spatial, Gaussian and alpha dropout, Gaussian
+noise, and the dropout inside of recurrent cells. Others are an error, but for one case that cannot be told from a constant: numbers drawn from a fixed seed inside a model or loss function
 (\`tf.dropout(x, rate, noiseShape, seed)\`, \`tf.randomNormal(…, seed)\`) are the same at every step.
 
 `

@@ -154,5 +154,6 @@ function dropUnused(graph: KernelGraph): KernelGraph {
     return true
   })
   const constants = new Map([...graph.constants].filter(([v]) => needed.has(v)))
-  return { ...graph, nodes: nodes.toReversed(), constants }
+  const randoms = graph.randoms.filter(({ value }) => needed.has(value))
+  return { ...graph, nodes: nodes.toReversed(), constants, randoms }
 }

@@ -179,28 +179,6 @@ describe('refused, with op and layer named', () => {
     expect(error.message).toMatch(/op _FusedMatMul in the model or loss function .* prelu: apply tf\.prelu/)
   })
 
-  test.each<[string, () => Layer, RegExp]>([
-    [
-      'gaussianNoise',
-      () => layers.gaussianNoise({ stddev: 1, name: 'noise' }),
-      /draws random numbers in layer noise/,
-    ],
-    [
-      'gaussianDropout',
-      () => layers.gaussianDropout({ rate: 0.5, name: 'noise' }),
-      /draws random numbers in layer noise/,
-    ],
-    [
-      'alphaDropout',
-      () => layers.alphaDropout({ rate: 0.5, name: 'noise' }),
-      /draws random numbers in layer noise/,
-    ],
-  ])('layer %s', (_, make, message) => {
-    const { model, request } = stepOf([layers.dense({ units: 2 }), make()])
-    expect(refusal(request).message).toMatch(message)
-    model.dispose()
-  })
-
   test('a layer inside a model inside a model', () => {
     const inner = sequentialOf(
       layers.inputLayer({ inputShape: IMAGE.slice(1) }),

@@ -91,9 +91,17 @@ export async function compileModel(
   }
 }
 
-/** Loss, predictions and every gradient, compiled and eagerly; the model is disposed. */
-export async function compareModel(model: LayersModel, batch: Batch, loss: Loss): Promise<void> {
-  const expected = modelEagerly(model, batch, loss)
+/**
+ * Loss, predictions and every gradient, compiled and eagerly; the models are disposed. `oracle`, of the same weights, is
+ * run eagerly where TensorFlow.js has `model` wrong.
+ */
+export async function compareModel(
+  model: LayersModel,
+  batch: Batch,
+  loss: Loss,
+  oracle = model,
+): Promise<void> {
+  const expected = modelEagerly(oracle, batch, loss)
   const compiled = await compileModel(model, batch, loss)
   const actual = await compiled.run()
   await compiled.release()
@@ -106,6 +114,7 @@ export async function compareModel(model: LayersModel, batch: Batch, loss: Loss)
     expectClose(g, expected.gradients[i]!, `gradient of ${names[i]}`, 1e-5, largest)
   })
   model.dispose()
+  if (oracle !== model) oracle.dispose()
 }
 
 /** `count` numbers in [low, high), the same in every run. */

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { BatchNormAttrs } from '../ops/batch-norm.js'
-import { type Call, type Layer, runOwn } from './layer.js'
+import { type Call, type Layer, movedLast, runOwn } from './layer.js'
 
 interface BatchNormLayer {
   readonly axis: number
@@ -15,15 +15,35 @@ interface BatchNormLayer {
   readonly movingVariance: LayerVariable
 }
 
-/** One kernel forward and one backward (../ops/batch-norm.ts), and the moving averages assigned as TensorFlow.js does. */
+/**
+ * Over all dimensions but one. In training one kernel forward and one backward (../ops/batch-norm.ts), and the moving
+ * averages assigned as TensorFlow.js does; it has volumes, and other channels than the last, wrong or not at all.
+ */
 export const batchNormalization: Call = (given, input, { training }) => {
-  if (!training) return undefined
   const layer = given as Layer & BatchNormLayer
   const axis = layer.axis < 0 ? layer.axis + input.rank : layer.axis
-  if (axis !== input.rank - 1) return undefined
-  const channels = input.shape[axis]!
+  const [x, back] = movedLast(input, [axis])
+  const channels = x.shape.at(-1)!
   const gamma = layer.gamma?.read() ?? tf.ones([channels])
   const beta = layer.beta?.read() ?? tf.zeros([channels])
+  if (training) return back(trained(layer, x, gamma, beta))
+  const [mean, variance] = [layer.movingMean.read(), layer.movingVariance.read()] as [
+    tf.Tensor1D,
+    tf.Tensor1D,
+  ]
+  const image = x.rank <= 4 ? x : tf.reshape(x, [-1, channels])
+  const y = tf.batchNorm(
+    image as tf.Tensor4D,
+    mean,
+    variance,
+    beta as tf.Tensor1D,
+    gamma as tf.Tensor1D,
+    layer.epsilon,
+  )
+  return back(tf.reshape(y, x.shape))
+}
+
+function trained(layer: BatchNormLayer, input: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor): tf.Tensor {
   const attrs: BatchNormAttrs = { epsilon: layer.epsilon }
   let statistics: readonly tf.Tensor[] = []
   const normalize = tf.customGrad((...args) => {

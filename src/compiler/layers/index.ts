@@ -1,19 +1,28 @@
 /**
  * Layers that are written anew for the compiler, one row each, and the patch that puts them in place during a trace:
- * because they draw random numbers, or because a kernel of their own is faster than what TensorFlow.js writes.
+ * because they draw random numbers, because TensorFlow.js has no gradient for them, or because a kernel of their own is
+ * faster than what TensorFlow.js writes.
  */
 import type { Recording } from '../recorder.js'
 import { batchNormalization } from './batch-norm.js'
-import { dropout } from './dropout.js'
+import { dropout, spatialDropout1d } from './dropout.js'
 import type { Call, Layer } from './layer.js'
 import { layerNormalization } from './layer-norm.js'
+import { alphaDropout, gaussianDropout, gaussianNoise } from './noise.js'
+import { redrawMasks, refuseStateful } from './recurrent.js'
+import { thresholdedRelu } from './thresholded-relu.js'
 
 export type { Layer } from './layer.js'
 
 const rewritten: Readonly<Record<string, Call>> = {
+  AlphaDropout: alphaDropout,
   BatchNormalization: batchNormalization,
   Dropout: dropout,
+  GaussianDropout: gaussianDropout,
+  GaussianNoise: gaussianNoise,
   LayerNormalization: layerNormalization,
+  SpatialDropout1D: spatialDropout1d,
+  ThresholdedReLU: thresholdedRelu,
 }
 
 /**
@@ -21,40 +30,51 @@ const rewritten: Readonly<Record<string, Call>> = {
  * The layers are as before when it returns.
  */
 export function withLayers<T>(models: readonly Layer[], recording: Recording, body: () => T): T {
-  // A layer's own property `call`, where it had one: most have it from their class.
-  const originals = new Map<Layer, PropertyDescriptor | undefined>()
-  for (const layer of models.flatMap(flatten)) {
-    if (originals.has(layer)) continue
-    const { call } = layer
-    originals.set(layer, Object.getOwnPropertyDescriptor(layer, 'call'))
-    const anew = rewritten[layer.getClassName()]
-    layer.call = (inputs, kwargs) => {
-      recording.layers.push(layer.name)
-      try {
-        if (anew === undefined) return call.call(layer, inputs, kwargs)
-        const [input] = Array.isArray(inputs) ? inputs : [inputs]
-        const output = anew(layer, input!, {
-          training: kwargs?.training === true,
-          uniform: (shape) => recording.random(shape, layer.name),
-        })
-        return output ?? call.call(layer, inputs, kwargs)
-      } finally {
-        recording.layers.pop()
-      }
-    }
-  }
+  const layers = new Set(models.flatMap(flatten))
+  const undo = [...layers].flatMap((layer) => [
+    redrawMasks(layer, (shape) => recording.random(shape, layer.name)),
+    patchCall(layer, recording),
+  ])
   try {
     return body()
   } finally {
-    for (const [layer, own] of originals) {
-      if (own === undefined) Reflect.deleteProperty(layer, 'call')
-      else Object.defineProperty(layer, 'call', own)
-    }
+    for (const putBack of undo) putBack()
   }
 }
 
-/** A layer and all layers inside it: models are layers too. */
+/** @returns what puts the layer's `call` back. */
+function patchCall(layer: Layer, recording: Recording): () => void {
+  const { call } = layer
+  // Its own property, where it has one: most layers have `call` from their class.
+  const own = Object.getOwnPropertyDescriptor(layer, 'call')
+  const anew = rewritten[layer.getClassName()]
+  layer.call = (inputs, kwargs) => {
+    recording.layers.push(layer.name)
+    try {
+      refuseStateful(layer)
+      if (anew === undefined) return call.call(layer, inputs, kwargs)
+      const [input] = Array.isArray(inputs) ? inputs : [inputs]
+      const output = anew(layer, input!, {
+        training: kwargs?.training === true,
+        uniform: (shape) => recording.random(shape, layer.name),
+      })
+      return output ?? call.call(layer, inputs, kwargs)
+    } finally {
+      recording.layers.pop()
+    }
+  }
+  return () => {
+    if (own === undefined) Reflect.deleteProperty(layer, 'call')
+    else Object.defineProperty(layer, 'call', own)
+  }
+}
+
+/** Where layers keep the layers inside them: models, stacked cells, recurrent layers, wrappers, both directions. */
+const INSIDE = ['layers', 'cells', 'cell', 'layer', 'forwardLayer', 'backwardLayer'] as const
+
+/** A layer and all layers inside it. */
 function flatten(layer: Layer): Layer[] {
-  const inner = (layer as Layer & { layers?: Layer[] }).layers ?? []
+  const parts = layer as Partial<Record<(typeof INSIDE)[number], Layer | Layer[]>>
+  const inner = INSIDE.flatMap((name) => parts[name] ?? [])
   return [...inner.flatMap(flatten), layer]
 }

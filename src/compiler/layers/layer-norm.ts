@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { LayerNormAttrs } from '../ops/layer-norm.js'
-import { type Call, type Layer, runOwn } from './layer.js'
+import { type Call, type Layer, movedLast, runOwn } from './layer.js'
 
 interface LayerNormLayer {
   readonly axis: readonly number[]
@@ -12,13 +12,16 @@ interface LayerNormLayer {
   readonly beta?: LayerVariable
 }
 
-/** Over the last dimension; other axes are left to TensorFlow.js. */
+/** Over any dimensions: they are moved to the end and taken as one. */
 export const layerNormalization: Call = (given, input) => {
   const layer = given as Layer & LayerNormLayer
-  if (layer.axis.length !== 1 || layer.axis[0] !== input.rank - 1) return undefined
-  const width = input.shape.at(-1)!
-  const gamma = layer.gamma?.read() ?? tf.ones([width])
-  const beta = layer.beta?.read() ?? tf.zeros([width])
+  const axes = layer.axis.map((axis) => (axis < 0 ? axis + input.rank : axis))
+  const [moved, back] = movedLast(input, axes)
+  const width = axes.reduce((size, axis) => size * input.shape[axis]!, 1)
+  const rows = moved.shape.slice(0, input.rank - axes.length)
+  const vector = (weight: LayerVariable | undefined) => weight && tf.reshape(weight.read(), [width])
+  const gamma = vector(layer.gamma) ?? tf.ones([width])
+  const beta = vector(layer.beta) ?? tf.zeros([width])
   const attrs: LayerNormAttrs = { epsilon: layer.epsilon }
   const normalize = tf.customGrad((...args) => {
     const [x, g, b, save] = args as unknown as [tf.Tensor, tf.Tensor, tf.Tensor, tf.GradSaveFunc]
@@ -32,5 +35,6 @@ export const layerNormalization: Call = (given, input) => {
       },
     }
   })
-  return normalize(input, gamma, beta)
+  const y = normalize(tf.reshape(moved, [...rows, width]), gamma, beta)
+  return back(tf.reshape(y, moved.shape))
 }

@@ -27,7 +27,7 @@ interface Attrs {
   readonly strides: number | [number, number]
   readonly pad: 'valid' | 'same' | number
   /** Absent from TensorFlow.js' gradient kernels, which have none: ours (../gradients/) pass it on. */
-  readonly dilations?: number | [number, number]
+  readonly dilations?: number | [number, number] | null
   readonly dataFormat?: string
   readonly dimRoundingMode?: 'floor' | 'round' | 'ceil'
   readonly inputShape: readonly number[]
@@ -42,13 +42,13 @@ interface Kind {
 
 function planar(depthwise: boolean): Kind['sliding'] {
   return (input, filter, attrs) => {
-    const { strides, dilations = 1, pad, dimRoundingMode } = attrs as Attrs
+    const { strides, dilations, pad, dimRoundingMode } = attrs as Attrs
     return slidingOf(
       tf.backend_util.computeConv2DInfo(
         input as Image,
         filter as Image,
         strides,
-        dilations,
+        dilations ?? 1,
         pad,
         dimRoundingMode,
         depthwise,
@@ -64,14 +64,14 @@ const depthwise: Kind = { sliding: planar(true), groups: (filter) => filter.at(-
 
 const volumetric: Kind = {
   sliding: (input, filter, attrs) => {
-    const { strides, dilations = 1, pad } = attrs as Attrs
+    const { strides, dilations, pad } = attrs as Attrs
     const triple = (n: unknown) => n as number | [number, number, number]
     return slidingOf(
       tf.backend_util.computeConv3DInfo(
         input as Volume,
         filter as Volume,
         triple(strides),
-        triple(dilations),
+        triple(dilations ?? 1),
         pad,
       ),
     )
