@@ -34,10 +34,9 @@ export class Inbox {
    * Undefined: anywhere.
    */
   get space(): Uint8Array | undefined {
-    if (this.#deaf) return undefined
-    if (!this.#reading) return this.#bulk ? this.#header.subarray(this.#headerBytes) : undefined
-    const { target, filled, direct } = this.#reading
-    return direct && target.length - filled >= DIRECT_BYTES ? target.subarray(filled) : undefined
+    if (this.#deaf || !this.#bulk) return undefined
+    if (!this.#reading) return this.#header.subarray(this.#headerBytes)
+    return this.#reading.target.subarray(this.#reading.filled)
   }
 
   /** Takes all of `bytes`. @throws LockstepError for a malformed header, or one that exceeds a bound. */

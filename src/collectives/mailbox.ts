@@ -21,7 +21,7 @@ export interface Reading {
   target: Uint8Array
   filled: number
   /** The target is where somebody waits for the payload: it may be read into without a copy. */
-  direct: boolean
+  readonly direct: boolean
 }
 
 /** Who waits for the payloads of the next data frames: where each goes, and what to do once it is there. */
@@ -122,7 +122,6 @@ export class Mailbox {
     into.set(reading.target.subarray(0, reading.filled))
     this.#release(reading.target)
     reading.target = into
-    reading.direct = true
   }
 
   #fits(frame: Frame, into: Uint8Array): boolean {
