@@ -11,6 +11,8 @@ import type { Order, Report } from './rank-process.js'
 const SCRIPT = fileURLToPath(new URL('./rank-process.ts', import.meta.url))
 /** LOCKSTEP_CHAOS_ROUNDS=70 makes it the 200 rounds that a release is tested with. */
 const ROUNDS = Number(process.env.LOCKSTEP_CHAOS_ROUNDS ?? 1)
+/** 30 ms as a rule; tests share the machine with others, and 20 s is the timeout that must not be what ends a wait. */
+const SOON_MS = 3000
 let processes: ChildProcess[] = []
 
 afterEach(async () => {
@@ -118,7 +120,7 @@ describe('a rank is killed', () => {
         for (const { error, at } of await Promise.all(reports)) {
           expect(error).toMatchObject({ name: 'PeerFailedError', rank: victim })
           expect(error!.message).toMatch(`rank ${victim} failed: its process ended while rank`)
-          expect(at! - killed).toBeLessThan(1000)
+          expect(at! - killed).toBeLessThan(SOON_MS)
         }
         expect(shared()).toEqual([])
         await Promise.all(group.map(end))
@@ -136,7 +138,7 @@ describe('a rank is killed', () => {
     order([group[0]!, group[2]!], { floats: 10 })
     for (const { error, at } of await Promise.all(reports)) {
       expect(error).toMatchObject({ name: 'PeerFailedError', rank: 1 })
-      expect(at! - asked).toBeLessThan(1000)
+      expect(at! - asked).toBeLessThan(SOON_MS)
     }
   })
 
