@@ -15,6 +15,7 @@ import { LockstepError } from '../errors.js'
 import { countCorrect } from './accuracy.js'
 import { type BatchInput, checkLabels, checkShape, type Input, readInput } from './batch.js'
 import type { JsonObject } from './checkpoint/checkpoints.js'
+import { Constraints } from './constraints.js'
 import { loadCheckpoint, saveCheckpoint } from './ddp-checkpoint.js'
 import { averageOverRanks, type Bucket, bucketsOf, sumOverRanks } from './gradient-exchange.js'
 import { type LossFunction, type LossName, lossOf } from './losses.js'
@@ -61,6 +62,7 @@ export class Ddp {
   private readonly model: Model
   private readonly parameters: Parameters
   private readonly programs: TrainingPrograms
+  private readonly constraints: Constraints
   private readonly optimizer: Optimizer
   /** Of all parameters, in the order that programs number them. */
   private readonly views: readonly Float32Array[]
@@ -88,6 +90,7 @@ export class Ddp {
     this.parameters = new Parameters(this.model.parameters, this.optimizer.slots)
     this.views = this.parameters.views()
     this.programs = new TrainingPrograms(this.model, this.parameters, threads)
+    this.constraints = new Constraints(this.model, this.parameters, threads)
     this.buckets = bucketsOf(this.parameters.reduced.length, bucketBytes)
   }
 
@@ -142,6 +145,7 @@ export class Ddp {
     const states = await averages
     if (result === undefined) throw await this.notFinite(ownLoss)
     this.takeOver(states)
+    await this.constraints.apply()
     this.steps++
     return result
   }
@@ -227,6 +231,7 @@ export class Ddp {
   /** Frees the compiled programs. */
   async release(): Promise<void> {
     await this.programs.release()
+    await this.constraints.release()
   }
 
   /** Fills the gradient buffer with sums over this rank's samples, and the stats with their loss and number. */

@@ -20,6 +20,8 @@ export interface Parameter {
   readonly name: string
   readonly variable: tf.Variable
   readonly trainable: boolean
+  /** What the weight is replaced with after every update. */
+  readonly constraint?: (weight: tf.Tensor) => tf.Tensor
 }
 
 export interface Model {
@@ -70,15 +72,24 @@ function layersModel(model: LayersModel, loss: Loss | undefined): Model {
     name: names[i]!,
     variable: weight.read() as tf.Variable,
     trainable: trainable.has(weight.name),
+    ...(weight.constraint && { constraint: (w: tf.Tensor) => weight.constraint.apply(w) }),
   }))
   return {
     parameters,
     layers: [model],
     inputShape: model.inputs[0]!.shape,
     classes: loss.classifies ? model.outputs[0]!.shape.at(-1)! : undefined,
-    loss: (x, y, training) => loss.compute(y, apply(x, training)),
+    loss: (x, y, training) => {
+      const value = loss.compute(y, apply(x, training))
+      return training ? regularized(model, value) : value
+    },
     predict: (x) => apply(x, false),
   }
+}
+
+/** With the regularisers' terms, which TensorFlow.js too adds in training and leaves out of an evaluation. */
+function regularized(model: LayersModel, loss: tf.Tensor): tf.Tensor {
+  return model.calculateLosses().reduce<tf.Tensor>((sum, term) => tf.add(sum, term), loss)
 }
 
 /**
