@@ -1,6 +1,6 @@
 /** A small convolutional network for 28×28 images, after LeNet-5 (LeCun et al. 1998). */
 import { layers, type Sequential, sequential } from '@tensorflow/tfjs-layers'
-import { uniformFrom } from './seeds.js'
+import { heFrom } from './seeds.js'
 
 /**
  * [batch, 28, 28, 1] → conv 3×3 32 ReLU → conv 3×3 64 ReLU → max-pool 2 → flatten 9216 → 128 ReLU → (dropout) →
@@ -8,7 +8,7 @@ import { uniformFrom } from './seeds.js'
  * @param dropout rate before the last layer; 0 leaves the layer out.
  */
 export function cnn({ seed = 0, classes = 10, dropout = 0 } = {}): Sequential {
-  const uniform = uniformFrom(seed)
+  const he = heFrom(seed)
   return sequential({
     layers: [
       layers.conv2d({
@@ -16,14 +16,14 @@ export function cnn({ seed = 0, classes = 10, dropout = 0 } = {}): Sequential {
         filters: 32,
         kernelSize: 3,
         activation: 'relu',
-        ...uniform(9),
+        kernelInitializer: he(),
       }),
-      layers.conv2d({ filters: 64, kernelSize: 3, activation: 'relu', ...uniform(288) }),
+      layers.conv2d({ filters: 64, kernelSize: 3, activation: 'relu', kernelInitializer: he() }),
       layers.maxPooling2d({ poolSize: 2 }),
       layers.flatten(),
-      layers.dense({ units: 128, activation: 'relu', ...uniform(9216) }),
+      layers.dense({ units: 128, activation: 'relu', kernelInitializer: he() }),
       ...(dropout > 0 ? [layers.dropout({ rate: dropout })] : []),
-      layers.dense({ units: classes, ...uniform(128) }),
+      layers.dense({ units: classes, kernelInitializer: he() }),
     ],
   })
 }

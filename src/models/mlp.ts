@@ -1,18 +1,18 @@
 /** A multilayer perceptron for 28×28 images. */
 import { layers, type Sequential, sequential } from '@tensorflow/tfjs-layers'
-import { uniformFrom } from './seeds.js'
+import { heFrom } from './seeds.js'
 
 /**
  * [batch, 28, 28, 1] → flatten 784 → 512 ReLU → 512 ReLU → logits [batch, classes]. 669,706 parameters for 10 classes.
  */
 export function mlp({ seed = 0, classes = 10 } = {}): Sequential {
-  const uniform = uniformFrom(seed)
+  const he = heFrom(seed)
   return sequential({
     layers: [
       layers.flatten({ inputShape: [28, 28, 1] }),
-      layers.dense({ units: 512, activation: 'relu', ...uniform(784) }),
-      layers.dense({ units: 512, activation: 'relu', ...uniform(512) }),
-      layers.dense({ units: classes, ...uniform(512) }),
+      layers.dense({ units: 512, activation: 'relu', kernelInitializer: he() }),
+      layers.dense({ units: 512, activation: 'relu', kernelInitializer: he() }),
+      layers.dense({ units: classes, kernelInitializer: he() }),
     ],
   })
 }
