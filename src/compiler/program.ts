@@ -3,6 +3,7 @@
  * and outputs are tied to the caller's buffers. It knows no ranks and no optimizer.
  */
 
+import { LockstepError } from '../errors.js'
 import { blockSize } from './block-size.js'
 import { type DType, type Numbers, numbersOf, type RandomInput, sizeOf } from './graph.js'
 import { type Lowered, lower } from './lower.js'
@@ -83,18 +84,41 @@ export class Program {
   /**
    * Computes the outputs and gradients for `inputs` (in the order and shapes of the request) into their buffers.
    * Random layers draw from `key`: equal keys, equal draws. Blocks the thread while it computes.
+   *
+   * @throws LockstepError when a row is looked up that is not there (a word number in an embedding, tf.gather).
    */
   async run(inputs: readonly Numbers[], key: readonly number[]): Promise<void> {
     this.randoms.forEach(({ buffer }, i) => {
       fillUniform(buffer, [...key, i])
     })
     this.session.bindInputs(pairs(this.lowered.inputs, inputs))
-    await this.session.run()
+    try {
+      await this.session.run()
+    } catch (cause) {
+      throw new LockstepError(runFailure((cause as Error).message), { cause })
+    }
   }
 
   async release(): Promise<void> {
     await this.session.release()
   }
+}
+
+/** What to do about an error of onnxruntime, which tells its errors apart by their messages only. */
+function runFailure(message: string): string {
+  const rows = /idx=\d+ must be within the inclusive range \[-\d+,(\d+)\]/.exec(message)?.[1]
+  if (rows !== undefined) {
+    return (
+      `an index is negative or above ${rows}, the last row: look at the numbers given to tf.layers.embedding ` +
+      '(its inputDim is one more than the largest) or tf.gather'
+    )
+  }
+  if (/invalid (index|indice) found/.test(message))
+    return (
+      'an index lies outside of its tensor: look at the numbers given to tf.gatherND, tf.scatterND, ' +
+      'tf.tensorScatterUpdate, or tf.gather with batch dimensions'
+    )
+  return `onnxruntime failed to run the compiled model: ${message.split('\n')[0]}`
 }
 
 function buffer(shape: readonly number[], dtype: DType): Numbers {

@@ -144,6 +144,11 @@ describe('refused, with op and layer named', () => {
       /op AvgPool in layer custom was given a window of 2×2 and paddings as large/,
     ],
     [
+      'volumes whose first pixels TensorFlow.js would skip',
+      (x) => tf.maxPool3d(tf.expandDims(x, 1) as tf.Tensor5D, 1, [1, 2, 2], 'same'),
+      /op MaxPool3D in layer custom was given .* strides larger than that with padding 'same': use 'valid'/,
+    ],
+    [
       'dataFormat NCHW',
       (x) => tf.conv2d(x as tf.Tensor4D, tf.ones([1, 1, 4, 1]), 1, 'valid', 'NCHW'),
       /op Conv2D in layer custom was given dataFormat 'NCHW'/,

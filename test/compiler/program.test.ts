@@ -2,9 +2,10 @@
 import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
 import '@tensorflow/tfjs-layers'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { Arena } from '../../src/collectives/kernels/arena.js'
 import { Program, type ProgramRequest } from '../../src/compiler/program.js'
+import { LockstepError } from '../../src/errors.js'
 
 await tf.setBackend('cpu')
 
@@ -77,4 +78,42 @@ test('a variable that the body assigns is an update, and later reads see it', as
   expect(program.updates).toEqual([{ param: 2, value: Float32Array.of(22) }])
   expect([...frozen.dataSync()]).toEqual([10])
   await program.release()
+})
+
+describe('numbers that index nothing are errors, also where onnxruntime would count from the end', () => {
+  const lookUp: Record<string, (i: tf.Tensor) => tf.Tensor> = {
+    gather: (i) => tf.gather(tf.ones([4, 2]), i as tf.Tensor1D),
+    'gather of a batch': (i) => tf.gather(tf.ones([2, 4]), tf.reshape(i, [2, 1]), 1, 1),
+    gatherND: (i) => tf.gatherND(tf.ones([4, 2]), tf.reshape(i, [2, 1])),
+    scatterND: (i) => tf.scatterND(tf.reshape(i, [2, 1]), tf.ones([2]), [4]),
+    tensorScatterUpdate: (i) => tf.tensorScatterUpdate(tf.zeros([4]), tf.reshape(i, [2, 1]), tf.ones([2])),
+  }
+  for (const [name, f] of Object.entries(lookUp)) {
+    test(name, async () => {
+      const program = await Program.compile(
+        {
+          trainable: [],
+          frozen: [],
+          layers: [],
+          inputs: [{ shape: [2], dtype: 'int32' }],
+          body: ([i]) => [f(i!)],
+          params: [],
+          gradients: [],
+        },
+        { threads: 1 },
+      )
+      await program.run([Int32Array.of(0, 3)], [])
+      for (const wrong of [-1, 4]) {
+        const error: Error = await program.run([Int32Array.of(0, wrong)], []).then(
+          () => expect.fail('it ran'),
+          (thrown) => thrown,
+        )
+        expect(error).toBeInstanceOf(LockstepError)
+        expect(error.message).toMatch(
+          /^an index (is negative or above 3, the last row|lies outside of its tensor)/,
+        )
+      }
+      await program.release()
+    })
+  }
 })

@@ -85,7 +85,18 @@ export const shapeCases: readonly Case[] = [
   ...[0, 1, 2].map((axis) =>
     example(`unstack along ${axis}`, [floats([2, 3, 2])], (x) => tf.unstack(x, axis)),
   ),
-  example('unstack of one', [fixed(floats([1, 3]))], (x) => tf.unstack(x)),
+  example(
+    'unstack of one',
+    [floats([1, 3])],
+    (x) => tf.unstack(x),
+    (x) => tf.reshape(x, [3]),
+  ),
+  example(
+    'split into one',
+    [floats([2, 3])],
+    (x) => tf.split(x, 1),
+    (x) => tf.mul(x, 1),
+  ),
   example('unstack of a vector', [floats([3])], (x) => tf.unstack(x)),
   example('split into equal parts', [floats([4, 3])], (x) => tf.split(x, 2)),
   example('split into sizes', [floats([2, 6])], (x) => tf.split(x, [1, 3, 2], 1)),

@@ -2,8 +2,9 @@
 import * as tf from '@tensorflow/tfjs-core'
 import fc from 'fast-check'
 import { test } from 'vitest'
-import { compare, fixed, floats } from './harness.js'
+import { compare, floats } from './harness.js'
 import { avgPoolOracle } from './image.cases.js'
+import { avgPool3dOracle, dilatedFilter, maxPool3dOracle } from './window.cases.js'
 
 const int = (min: number, max: number) => fc.integer({ min, max })
 const pair = (min: number, max: number) => fc.tuple(int(min, max), int(min, max))
@@ -52,16 +53,72 @@ test('two convolutions with bias and ReLU between', () =>
     { numRuns: 20 },
   ))
 
-test('dilated conv2d, forward', () =>
+test('dilated conv2d', () =>
   fc.assert(
     fc.asyncProperty(sliding, pair(1, 3), async ({ image, channels, window, pad }, dilations) => {
       const [n, h, w, c] = image as [number, number, number, number]
       const larger = [n, h + 6, w + 6, c]
-      await compare([fixed(floats(larger)), fixed(floats([...window, channels, 2]))], (x, w) =>
-        tf.conv2d(x, w, 1, pad, 'NHWC', dilations),
+      await compare(
+        [floats(larger), floats([...window, channels, 2])],
+        (x, w) => tf.conv2d(x, w, 1, pad, 'NHWC', dilations),
+        { oracle: (x, w) => tf.conv2d(x, dilatedFilter(w, dilations) as tf.Tensor4D, 1, pad) },
       )
     }),
     { numRuns: 20 },
+  ))
+
+test('depthwiseConv2d', () =>
+  fc.assert(
+    fc.asyncProperty(sliding, int(1, 3), async ({ image, channels, window, strides, pad }, multiplier) => {
+      const filter = floats([...window, channels, multiplier])
+      await compare([floats(image), filter], (x, w) => tf.depthwiseConv2d(x, w, strides, pad))
+    }),
+    runs,
+  ))
+
+/** A volume, the window over it and its strides. */
+const slidingVolume = fc
+  .record({
+    batch: int(1, 2),
+    spare: fc.tuple(int(0, 3), int(0, 3), int(0, 3)),
+    channels: int(1, 3),
+    window: fc.tuple(int(1, 3), int(1, 3), int(1, 3)),
+    strides: fc.tuple(int(1, 2), int(1, 2), int(1, 2)),
+    pad: padding,
+  })
+  .map(({ batch, spare, channels, window, pad, ...rest }) => {
+    const pixels = spare.map((n, i) => (pad === 'valid' ? window[i]! + n : 1 + n))
+    return { volume: [batch, ...pixels, channels], channels, window, pad, ...rest }
+  })
+  // Refused: TensorFlow.js then skips the first pixels.
+  .filter(({ window, strides, pad }) => pad === 'valid' || strides.every((n, i) => n <= window[i]!))
+
+test('conv3d', () =>
+  fc.assert(
+    fc.asyncProperty(
+      slidingVolume,
+      int(1, 3),
+      async ({ volume, channels, window, strides, pad }, filters) => {
+        await compare([floats(volume), floats([...window, channels, filters])], (x, w) =>
+          tf.conv3d(x as unknown as tf.Tensor5D, w as unknown as tf.Tensor5D, strides, pad),
+        )
+      },
+    ),
+    runs,
+  ))
+
+test('pooling of volumes', () =>
+  fc.assert(
+    fc.asyncProperty(slidingVolume, async ({ volume, window, strides, pad }) => {
+      const as5 = (x: tf.Tensor) => x as tf.Tensor5D
+      await compare([floats(volume)], (x) => tf.maxPool3d(as5(x), window, strides, pad), {
+        oracle: (x) => maxPool3dOracle(as5(x), window, strides, pad),
+      })
+      await compare([floats(volume)], (x) => tf.avgPool3d(as5(x), window, strides, pad), {
+        oracle: (x) => avgPool3dOracle(as5(x), window, strides, pad),
+      })
+    }),
+    runs,
   ))
 
 test('conv2dTranspose', () =>

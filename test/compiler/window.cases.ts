@@ -12,7 +12,7 @@ type Pad = 'same' | 'valid'
 /** A filter with zeros between its taps: what a dilated convolution multiplies with. */
 export function dilatedFilter(filter: tf.Tensor, dilations: readonly number[]): tf.Tensor {
   return dilations.reduce((spread, dilation, axis) => {
-    if (dilation === 1) return spread
+    if (dilation === 1 || spread.shape[axis] === 1) return spread
     const rows = tf.unstack(spread, axis)
     const zeros = tf.zerosLike(rows[0]!)
     const gap = Array<tf.Tensor>(dilation - 1).fill(zeros)

@@ -4,6 +4,19 @@ import { letterSizes, parseEquation } from '../ops/einsum.js'
 import { mirrored } from '../ops/rearrange.js'
 import { type Gradient, gradient } from './gradient.js'
 
+/** TensorFlow.js fails where there is one part only: it is then not given a list. */
+const unpack: Gradient = {
+  gradFunc: (dys, _, attrs) => ({
+    value: () => tf.stack([dys].flat(), (attrs as unknown as tf.UnpackAttrs).axis),
+  }),
+}
+
+const split: Gradient = {
+  gradFunc: (dys, _, attrs) => ({
+    x: () => tf.concat([dys].flat(), (attrs as unknown as tf.SplitVAttrs).axis),
+  }),
+}
+
 /** TensorFlow.js transposes its result where the axis is not the last. */
 const cumsum = gradient<tf.CumsumAttrs>([], (dy, _, { axis, exclusive, reverse }) => ({
   x: () => tf.cumsum(dy, axis, exclusive, !reverse),
@@ -93,4 +106,6 @@ export const rearrangeGradients = {
   Einsum: einsum,
   MirrorPad: mirrorPad,
   Prod: prod,
+  SplitV: split,
+  Unpack: unpack,
 }

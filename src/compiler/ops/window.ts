@@ -87,6 +87,9 @@ export function misfit(sliding: Sliding): string | undefined {
   const sizes = `an image of ${image.join('×')} and a window of ${window.kernel_shape.join('×')}`
   if (positions.some((n) => n <= 0))
     return `was given ${sizes}, which is larger: use padding 'same' or a smaller window`
+  // In volumes TensorFlow.js then skips the first pixels, as no other library does.
+  if (window.pads.some((n) => n < 0))
+    return `was given ${sizes}, and strides larger than that with padding 'same': use 'valid'`
   // For a padding that is a number, TensorFlow.js computes the output's width from the window's height.
   if (unreached(sliding).some((rest, axis) => rest >= window.strides[axis]!))
     return `was given ${sizes}, not square, with a number as padding: use 'same', 'valid' or a padding for each side`
