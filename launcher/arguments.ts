@@ -3,7 +3,7 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { LockstepError } from '../src/errors.js'
-import { DEFAULT_TIMEOUT_SECONDS } from '../src/runtime/environment/variables.js'
+import { DEFAULT_TIMEOUT_SECONDS, TRANSPORTS, type Transport } from '../src/runtime/environment/variables.js'
 
 export type RankCount = number | 'auto' | 'gpu' | 'cpu'
 
@@ -13,6 +13,8 @@ export interface LaunchOptions {
   readonly threads: number | undefined
   /** How long ranks wait for each other. */
   readonly timeoutSeconds: number
+  /** How ranks exchange numbers. */
+  readonly transport: Transport
   readonly script: string
   /** The script's own, untouched. */
   readonly scriptArguments: readonly string[]
@@ -37,6 +39,7 @@ export function parseArguments(argv: readonly string[], version: string): Launch
       nproc: flags.nproc ?? flags.nprocPerNode ?? 1,
       threads: flags.threads,
       timeoutSeconds: flags.timeout,
+      transport: flags.transport,
       script,
       scriptArguments,
     }
@@ -56,6 +59,7 @@ interface Flags {
   readonly nprocPerNode?: RankCount
   readonly threads?: number
   readonly timeout: number
+  readonly transport: Transport
 }
 
 function describe(version: string): Command {
@@ -84,6 +88,11 @@ function describe(version: string): Command {
       new Option('--timeout <seconds>', 'how long ranks wait for each other')
         .argParser(seconds)
         .default(DEFAULT_TIMEOUT_SECONDS),
+    )
+    .addOption(
+      new Option('--transport <name>', 'how ranks exchange numbers (auto: shared memory, else TCP)')
+        .choices(TRANSPORTS)
+        .default('auto'),
     )
     .version(version)
     .addHelpText('after', EXAMPLES)

@@ -9,6 +9,7 @@ import {
   LIVE_VARIABLE,
   REPORT_FD_VARIABLE,
   rankVariables,
+  type Transport,
 } from '../src/runtime/environment/variables.js'
 import type { LaunchOptions, RankCount } from './arguments.js'
 import type { Machine } from './devices.js'
@@ -17,6 +18,7 @@ export interface Plan {
   readonly worldSize: number
   readonly threads: number
   readonly timeoutMs: number
+  readonly transport: Transport
   readonly gpus: readonly string[]
   /** All arguments of node. */
   readonly nodeArguments: readonly string[]
@@ -52,6 +54,7 @@ export function makePlan(options: LaunchOptions, machine: Machine, loaders: Load
     worldSize,
     threads: options.threads ?? Math.max(1, Math.floor(machine.cores / worldSize)),
     timeoutMs: options.timeoutSeconds * 1000,
+    transport: options.transport,
     gpus: machine.gpus,
     nodeArguments: [...nodeFlags(options.script, loaders), options.script, ...options.scriptArguments],
   }
@@ -78,6 +81,7 @@ export function rankEnvironment(
       token: meeting.token,
       threads: plan.threads,
       timeoutMs: plan.timeoutMs,
+      transport: plan.transport,
     }),
     OMP_NUM_THREADS: env.OMP_NUM_THREADS || String(plan.threads),
     // tsx would leave its cache of translated files in /tmp.

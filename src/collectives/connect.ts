@@ -8,9 +8,9 @@ import { SharedMemoryUnavailable } from './shared-memory/system.js'
 import { singleRank } from './single.js'
 import { connectTcp, type TcpOptions } from './tcp-communicator.js'
 
-export const TRANSPORTS = ['auto', 'shm', 'tcp'] as const
+export const TRANSPORTS = ['auto', 'shm', 'tcp', 'ws'] as const
 
-export interface ConnectOptions extends TcpOptions {
+export interface ConnectOptions extends Omit<TcpOptions, 'kind'> {
   readonly transport?: (typeof TRANSPORTS)[number]
   /** Told, on rank 0 alone, why the ranks do not share memory. */
   readonly onFallback?: (reason: string) => void
@@ -20,7 +20,7 @@ export interface ConnectOptions extends TcpOptions {
 export async function connectRanks(options: ConnectOptions): Promise<Communicator> {
   const { rank, size, transport = 'auto', onFallback } = options
   if (size === 1) return singleRank()
-  if (transport === 'tcp') return connectTcp(options)
+  if (transport === 'tcp' || transport === 'ws') return connectTcp({ ...options, kind: transport })
   try {
     return await connectSharedMemory(options)
   } catch (error) {

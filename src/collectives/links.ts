@@ -15,8 +15,20 @@ import { CollectiveError } from './failures.js'
 import { type Flight, FlightRecorder } from './flight-recorder.js'
 import type { Judge, Mailbox } from './mailbox.js'
 import { Outbox } from './outbox.js'
-import type { Switchboard } from './switchboard.js'
 import { BLOCK_BYTES, encodeHeader, type Frame, WINDOW_BYTES } from './wire/frame.js'
+
+/** What a channel needs of the switchboard that it is on. Peers are ranks in the world. */
+export interface Board {
+  readonly rank: number
+  readonly failure: CollectiveError | undefined
+  mailbox(channel: number, peer: number): Mailbox
+  write(peer: number, header: Uint8Array, payload: Uint8Array, left: () => void): void
+  control(peer: number, frame: Frame): void
+  ask(channel: Channel, graceMs: number): Promise<ReadonlyMap<number, Frame>>
+  left(peer: number): boolean
+  closedWorld(peer: number): CollectiveError
+  fail(error: CollectiveError): void
+}
 
 export class Links {
   readonly rank: number
@@ -27,7 +39,7 @@ export class Links {
   messagesSent = 0
   /** When something last came or left, on this thread's clock in milliseconds. */
   lastProgress = 0
-  readonly #board: Switchboard
+  readonly #board: Board
   readonly #channel: Channel
   readonly #mailboxes: readonly Mailbox[]
   readonly #outboxes: readonly Outbox[]
@@ -38,7 +50,7 @@ export class Links {
   #flushing: { resolve: () => void; reject: (error: Error) => void } | undefined
   #lastHeader: { sequence: number; length: number; bytes: Uint8Array } | undefined
 
-  constructor(board: Switchboard, channel: Channel) {
+  constructor(board: Board, channel: Channel) {
     const { ranks, id, name } = channel
     this.#board = board
     this.#channel = channel

@@ -8,7 +8,7 @@ import { closedWorld, peerFailed, whereabouts } from './diagnosis.js'
 import { CollectiveError, PeerFailedError } from './failures.js'
 import { type Flight, reportOf } from './flight-recorder.js'
 import { Inbox } from './inbox.js'
-import { Links } from './links.js'
+import { type Board, Links } from './links.js'
 import { Mailbox } from './mailbox.js'
 import type { Transport, TransportEvents } from './transport.js'
 import { encodeHeader, type Frame, REASON_BYTES } from './wire/frame.js'
@@ -17,7 +17,7 @@ import { encodeHeader, type Frame, REASON_BYTES } from './wire/frame.js'
 const UNOPENED_CHANNELS = 1024
 const NOTHING = new Uint8Array(0)
 
-export class Switchboard implements TransportEvents {
+export class Switchboard implements Board, TransportEvents {
   failure: CollectiveError | undefined
   readonly #transport: Transport
   /** By rank in the world. */

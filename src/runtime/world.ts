@@ -27,7 +27,7 @@ export async function init(): Promise<World> {
 }
 
 async function join(environment: RankEnvironment): Promise<Communicator> {
-  const { rank, worldSize, masterAddr, masterPort, token, timeoutMs } = environment
+  const { rank, worldSize, masterAddr, masterPort, token, timeoutMs, transport } = environment
   const store = await StoreClient.connect({ host: masterAddr, port: masterPort, token, timeoutMs })
   try {
     return await connectRanks({
@@ -36,6 +36,7 @@ async function join(environment: RankEnvironment): Promise<Communicator> {
       token,
       host: '127.0.0.1',
       timeoutMs,
+      transport,
       exchange: store,
       onFallback: (reason) =>
         console.error(`lockstep: ranks exchange over TCP, not shared memory: ${reason}`),

@@ -2,6 +2,7 @@
  * One rank as a process of its own, for processes.test.ts: told over IPC what to do, it says how that went.
  */
 import { connectTcp } from '../../src/collectives/tcp-communicator.js'
+import type { TransportKind } from '../../src/collectives/transports/mesh.js'
 import { TOKEN } from './groups.js'
 
 type FromTest = { readonly set: string; readonly value: string } | { readonly run: 'loop' | 'once' | 'exit' }
@@ -21,6 +22,7 @@ process.on('message', (message: FromTest) => {
 })
 
 const world = await connectTcp({
+  kind: process.env.KIND as TransportKind,
   rank,
   size,
   token: TOKEN,
@@ -45,7 +47,7 @@ await world.barrier()
 process.send!({ ready: true })
 const what = await told
 try {
-  const data = new Float32Array(200_000)
+  const data = new Float32Array(Number(process.env.COUNT ?? 200_000))
   do await world.allReduce(data, 'mean')
   while (what === 'loop')
 } catch (error) {

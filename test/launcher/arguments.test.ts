@@ -11,6 +11,7 @@ describe('command line', () => {
       nproc: 1,
       threads: undefined,
       timeoutSeconds: 60,
+      transport: 'auto',
       script: 'train.ts',
       scriptArguments: [],
     })
@@ -30,6 +31,7 @@ describe('command line', () => {
     [['--nproc', 'cpu'], { nproc: 'cpu' }],
     [['--threads', '3'], { threads: 3 }],
     [['--timeout', '0.5'], { timeoutSeconds: 0.5 }],
+    [['--transport', 'ws'], { transport: 'ws' }],
   ])('reads %j', (flags, expected) => {
     expect(parse(...flags, 'train.ts')).toMatchObject(expected)
   })

@@ -8,6 +8,7 @@ const options: LaunchOptions = {
   nproc: 1,
   threads: undefined,
   timeoutSeconds: 60,
+  transport: 'auto' as const,
   script: '/job/train.ts',
   scriptArguments: ['--epochs', '3'],
 }
@@ -74,7 +75,14 @@ describe('environment of a rank', () => {
     const env = rankEnvironment(plan({ nproc: 4, timeoutSeconds: 1.5 }), 3, meeting, {})
     expect(readEnvironment(env)).toEqual({
       ...{ rank: 3, localRank: 3, worldSize: 4, localWorldSize: 4, groupRank: 0 },
-      ...{ masterAddr: '127.0.0.1', masterPort: 4242, token: meeting.token, threads: 2, timeoutMs: 1500 },
+      ...{
+        masterAddr: '127.0.0.1',
+        masterPort: 4242,
+        token: meeting.token,
+        threads: 2,
+        timeoutMs: 1500,
+        transport: 'auto',
+      },
     })
   })
 

@@ -16,7 +16,7 @@ export const REASON_BYTES = 4096
  * How far a rank may send ahead of a peer that takes nothing, per channel, in bytes of headers and payloads; the last
  * frame may exceed it. What bounds the memory for data that come early.
  */
-export const WINDOW_BYTES = 2 * 1024 * 1024
+export const WINDOW_BYTES = 8 * 1024 * 1024
 
 const MAGIC = 0x4b434f4c // "LOCK" in memory order
 const NONE = 0xffff_ffff

@@ -21,10 +21,22 @@ export function installErrorReporter(): void {
     if (process.listenerCount('uncaughtException') > 0 || process.hasUncaughtExceptionCaptureCallback())
       return
     const failure = describeFailure(error)
+    const last = lastCollectives(error)
+    if (last !== '') tryWrite(2, last)
     const reported = descriptor !== undefined && tryWrite(descriptor, `${JSON.stringify(failure)}\n`)
     if (!reported) tryWrite(2, `${failure.text}\n`)
     process.exit(failure.exitCode)
   })
+}
+
+/**
+ * What the flight recorder of a failed collective held, for stderr, above the one line that says why. Not where another
+ * rank's process ended: that rank's own last lines say more.
+ */
+function lastCollectives(error: unknown): string {
+  const { name, recentOperations } = Object(error) as { name?: unknown; recentOperations?: readonly string[] }
+  if (name === 'PeerFailedError' || !recentOperations?.length) return ''
+  return `last collectives of this rank, oldest first:\n${recentOperations.map((line) => `  ${line}\n`).join('')}`
 }
 
 /** A child of this process would inherit the variable, but not the descriptor. */

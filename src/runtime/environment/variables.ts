@@ -22,9 +22,15 @@ export interface RankEnvironment {
   readonly threads: number
   /** How long one rank waits for another, in milliseconds. */
   readonly timeoutMs: number
+  /** How ranks exchange numbers. */
+  readonly transport: Transport
 }
 
 export const DEFAULT_TIMEOUT_SECONDS = 60
+
+/** `auto`: shared memory where all ranks can have it, else TCP. */
+export const TRANSPORTS = ['auto', 'shm', 'tcp', 'ws'] as const
+export type Transport = (typeof TRANSPORTS)[number]
 
 /**
  * "1" when the launcher's own output is a terminal. A rank may then write one *live line* to its stdout: `\r`, the
@@ -59,6 +65,7 @@ export function readEnvironment(env: Variables = process.env): RankEnvironment |
     token: text(env, 'LOCKSTEP_TOKEN', /^(?:[0-9a-f]{2}){16,}$/, 'at least 32 hexadecimal digits'),
     threads: integer(env, 'LOCKSTEP_THREADS', 1),
     timeoutMs: seconds(env, 'LOCKSTEP_TIMEOUT') * 1000,
+    transport: transport(env),
   }
 }
 
@@ -75,6 +82,7 @@ export function rankVariables(e: RankEnvironment): Record<string, string> {
     LOCKSTEP_TOKEN: e.token,
     LOCKSTEP_THREADS: String(e.threads),
     LOCKSTEP_TIMEOUT: String(e.timeoutMs / 1000),
+    LOCKSTEP_TRANSPORT: e.transport,
   }
 }
 
@@ -90,6 +98,13 @@ function seconds(env: Variables, name: string): number {
   const value = Number(text(env, name, /^[\d.]+$/, 'a number of seconds above 0'))
   if (!(value > 0 && Number.isFinite(value))) throw wrong(env, name, 'a number of seconds above 0')
   return value
+}
+
+function transport(env: Variables): Transport {
+  const value = env.LOCKSTEP_TRANSPORT ?? 'auto'
+  const known = TRANSPORTS.find((name) => name === value)
+  if (known === undefined) throw wrong(env, 'LOCKSTEP_TRANSPORT', `one of ${TRANSPORTS.join(', ')}`)
+  return known
 }
 
 function text(env: Variables, name: string, form: RegExp, expected: string): string {

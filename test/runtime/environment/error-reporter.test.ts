@@ -30,6 +30,17 @@ describe('without a launcher', () => {
     })
   })
 
+  it('shows the last collectives above the line of a collective that failed', () => {
+    const failed = (name: string) =>
+      run(
+        `throw Object.assign(new LockstepError("no progress"), { name: '${name}', recentOperations: ['#1 barrier() 0.1 ms', '#2 all_reduce(…)'] })`,
+      ).stderr
+    expect(failed('CollectiveError')).toBe(
+      'last collectives of this rank, oldest first:\n  #1 barrier() 0.1 ms\n  #2 all_reduce(…)\nno progress\n',
+    )
+    expect(failed('PeerFailedError')).toBe('no progress\n')
+  })
+
   it('shows a bug with its stack, exit 1', () => {
     const { status, stderr } = run('throw new RangeError("off by one")')
     expect(stderr).toMatch(/^RangeError: off by one\n {4}at /)

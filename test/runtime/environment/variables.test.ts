@@ -16,6 +16,7 @@ const environment: RankEnvironment = {
   token: 'ab'.repeat(32),
   threads: 1,
   timeoutMs: 1500,
+  transport: 'ws',
 }
 
 describe('environment of a rank', () => {
@@ -32,6 +33,11 @@ describe('environment of a rank', () => {
   it('is undefined without a launcher, even where a cluster has set an address', () => {
     expect(readEnvironment({})).toBeUndefined()
     expect(readEnvironment({ MASTER_ADDR: 'node0', PATH: '/bin' })).toBeUndefined()
+  })
+
+  it('leaves the transport to the ranks when nobody names one', () => {
+    const { LOCKSTEP_TRANSPORT: _, ...rest } = rankVariables(environment)
+    expect(readEnvironment(rest)?.transport).toBe('auto')
   })
 
   it('waits 60 s when nobody says how long', () => {
@@ -51,6 +57,7 @@ describe('environment of a rank', () => {
     ['LOCKSTEP_THREADS', '0', /LOCKSTEP_THREADS is "0"/],
     ['LOCKSTEP_TIMEOUT', '0', /LOCKSTEP_TIMEOUT is "0": expected a number of seconds above 0/],
     ['LOCKSTEP_TIMEOUT', '1.2.3', /LOCKSTEP_TIMEOUT/],
+    ['LOCKSTEP_TRANSPORT', 'mpi', /LOCKSTEP_TRANSPORT is "mpi": expected one of auto, shm, tcp, ws/],
   ])('refuses %s=%s in one line that names it', (name, value, message) => {
     const env = { ...rankVariables(environment), [name]: value }
     expect(() => readEnvironment(env)).toThrow(message)
