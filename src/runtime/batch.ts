@@ -7,7 +7,12 @@ import { LockstepError } from '../errors.js'
 /** What `step`, `evaluate` and `predict` take: numbers with a shape, or a TensorFlow.js tensor (which is only read). */
 export type BatchInput = NdArray | tf.Tensor
 
+/** For a model of several inputs or outputs: one for each, in the model's order. */
+export type BatchInputs = BatchInput | readonly BatchInput[]
+
 export interface Input {
+  /** x, y, or x[0], x[1], … of several: what an error calls it. */
+  readonly name: string
   readonly spec: Spec
   readonly data: Float32Array | Int32Array
 }
@@ -15,26 +20,38 @@ export interface Input {
 /** Bytes are pixels in a model's input, class numbers in its labels. */
 const bytesBecome = { x: 'float32', y: 'int32' } as const
 
-/** @throws LockstepError naming the argument when its data does not fill its shape, or is of another type. */
-export function readInput(what: 'x' | 'y', given: BatchInput): Input {
+/** @throws LockstepError when there are not `count`, and naming the one whose data does not fill its shape. */
+export function readInputs(what: 'x' | 'y', given: BatchInputs, count: number): Input[] {
+  const list = Array.isArray(given) ? (given as readonly BatchInput[]) : [given as BatchInput]
+  if (list.length === count)
+    return list.map((each, i) => readInput(what, count === 1 ? what : `${what}[${i}]`, each))
+  const wanted = count === 1 ? 'one' : `an array of ${count}, in the order of the model's`
+  throw new LockstepError(
+    `the batch has ${list.length} ${what} for ${count} of the model's ${what === 'x' ? 'inputs' : 'outputs'}: expected ${wanted}`,
+  )
+}
+
+function readInput(what: 'x' | 'y', name: string, given: BatchInput): Input {
   const array = given instanceof tf.Tensor ? { data: given.dataSync(), shape: given.shape } : given
   const { data, shape } = array as { data: unknown; shape: readonly number[] }
   const floats = data instanceof Float32Array
   if (!floats && !(data instanceof Int32Array) && !(data instanceof Uint8Array)) {
     throw new LockstepError(
-      `${what} holds ${describe(data)}: expected { data, shape } with a Float32Array, Int32Array or Uint8Array, ` +
+      `${name} holds ${describe(data)}: expected { data, shape } with a Float32Array, Int32Array or Uint8Array, ` +
         'or a tensor',
     )
   }
   const size = shape.reduce((a, b) => a * b, 1)
   if (shape.length === 0 || size !== data.length) {
     throw new LockstepError(
-      `${what} has ${data.length} numbers for shape [${shape}]: expected ${size} and a batch dimension`,
+      `${name} has ${data.length} numbers for shape [${shape}]: expected ${size} and a batch dimension`,
     )
   }
-  if (!(data instanceof Uint8Array)) return { data, spec: { shape, dtype: floats ? 'float32' : 'int32' } }
+  if (!(data instanceof Uint8Array))
+    return { name, data, spec: { shape, dtype: floats ? 'float32' : 'int32' } }
   const dtype = bytesBecome[what]
   return {
+    name,
     data: dtype === 'float32' ? Float32Array.from(data) : Int32Array.from(data),
     spec: { shape, dtype },
   }
@@ -44,12 +61,14 @@ function describe(data: unknown): string {
   return data === null || typeof data !== 'object' ? typeof data : (data.constructor?.name ?? 'an object')
 }
 
-/** @throws LockstepError when `x` has not the model's input shape; null in `expected` stands for any size. */
+/** @throws LockstepError when `x` has not the shape of the model's input; null in `expected` stands for any size. */
 export function checkShape(x: Input, expected: readonly (number | null)[]): void {
   const { shape } = x.spec
   if (shape.length === expected.length && expected.every((n, i) => n === null || n === shape[i])) return
   const wanted = expected.map((n, i) => n ?? (i === 0 ? 'batch' : 'any'))
-  throw new LockstepError(`x has shape [${shape.join(', ')}]: the model's input is [${wanted.join(', ')}]`)
+  throw new LockstepError(
+    `${x.name} has shape [${shape.join(', ')}]: the model's input is [${wanted.join(', ')}]`,
+  )
 }
 
 /** @throws LockstepError naming the first label outside 0 … classes - 1 and its place in the batch. */

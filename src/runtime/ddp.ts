@@ -10,10 +10,10 @@ import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../collectives/communicator.js'
 import { add } from '../collectives/kernels/kernels.js'
 import type { Update } from '../compiler/program.js'
-import type { Batch, NdArray } from '../data/dataset.js'
+import type { NdArray } from '../data/dataset.js'
 import { LockstepError } from '../errors.js'
 import { countCorrect } from './accuracy.js'
-import { type BatchInput, checkLabels, checkShape, type Input, readInput } from './batch.js'
+import { type BatchInputs, checkLabels, checkShape, type Input, readInputs } from './batch.js'
 import type { JsonObject } from './checkpoint/checkpoints.js'
 import { Constraints } from './constraints.js'
 import { loadCheckpoint, saveCheckpoint } from './ddp-checkpoint.js'
@@ -27,8 +27,11 @@ import { Parameters, STATS } from './parameters.js'
 import { TrainingPrograms } from './training-programs.js'
 
 export interface DdpOptions {
-  /** Needed for a layers model: a loss by name, or a function of (labels, predictions) with the batch's mean. */
-  readonly loss?: LossName | LossFunction
+  /**
+   * Needed for a layers model: a loss by name, or a function of (labels, predictions) with the batch's mean. For a model
+   * of several outputs one for all, or one for each; they are added up.
+   */
+  readonly loss?: LossName | LossFunction | readonly (LossName | LossFunction)[]
   /** One of Lockstep's, or one of tf.train that has an equal here. */
   readonly optimizer: Optimizer | tf.Optimizer
   /** Of dropout and other random layers; each rank and step draws its own numbers from it. */
@@ -42,6 +45,12 @@ export interface StepResult {
   readonly loss: number
   /** Samples of all ranks. */
   readonly samples: number
+}
+
+/** What `evaluate` takes: what a data loader gives, or arrays for a model of several inputs or outputs. */
+export interface EvaluationBatch {
+  readonly x: BatchInputs
+  readonly y: BatchInputs
 }
 
 export interface EvaluationResult {
@@ -84,7 +93,7 @@ export class Ddp {
     if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
     if (!(bucketBytes > 0))
       throw new LockstepError(`bucketBytes is ${bucketBytes}: expected a number of bytes above 0`)
-    this.model = modelOf(model, options.loss === undefined ? undefined : lossOf(options.loss))
+    this.model = modelOf(model, [options.loss ?? []].flat().map(lossOf))
     this.optimizer = optimizerOf(options.optimizer)
     this.seed = seed
     this.parameters = new Parameters(this.model.parameters, this.optimizer.slots)
@@ -116,11 +125,11 @@ export class Ddp {
    * Trains on one batch per rank: gradients of the mean loss over all ranks' samples (batches may differ in size, also
    * between ranks), with those of preceding `accumulate` calls, and one optimizer step. All ranks must call it together.
    *
-   * @param x features, the batch first; bytes count as float32
-   * @param y labels, the batch first
+   * @param x features, the batch first; bytes count as float32; an array of them for a model of several inputs
+   * @param y labels, the batch first; an array of them for a model of several outputs
    * @throws LockstepError on every rank when the loss is not finite, naming the ranks where; parameters are untouched.
    */
-  async step(x: BatchInput, y: BatchInput): Promise<StepResult> {
+  async step(x: BatchInputs, y: BatchInputs): Promise<StepResult> {
     const updates = await this.forwardBackward(x, y)
     const { parameters, optimizer } = this
     if (this.accumulating) add(parameters.reduced, parameters.sums)
@@ -154,7 +163,7 @@ export class Ddp {
    * Forward and backward on one batch, without exchange or update: the gradients wait for the next `step`, which
    * weighs every sample of every micro-batch alike. PyTorch's `no_sync`. @returns the mean loss of this rank's batch.
    */
-  async accumulate(x: BatchInput, y: BatchInput): Promise<number> {
+  async accumulate(x: BatchInputs, y: BatchInputs): Promise<number> {
     this.takeOver(await this.forwardBackward(x, y))
     const { sums, reduced, stats } = this.parameters
     if (this.accumulating) add(sums, reduced)
@@ -167,30 +176,43 @@ export class Ddp {
    * Loss and accuracy over all ranks' batches, every sample counted once: shard with `EvaluationSampler`, which adds
    * no padding. Ranks may have different numbers of batches, also none. All ranks must call it together.
    */
-  async evaluate(batches: AsyncIterable<Batch> | Iterable<Batch>): Promise<EvaluationResult> {
+  async evaluate(
+    batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>,
+  ): Promise<EvaluationResult> {
+    // Which of several outputs' accuracies is meant nobody can know.
+    const [classes] = this.model.classes.length === 1 ? this.model.classes : []
     const totals = new Float64Array(4)
     for await (const { x, y } of batches) {
       const [features, labels] = this.readBatch(x, y)
-      const samples = features.spec.shape[0]!
+      const samples = features[0]!.spec.shape[0]!
       const { loss, predictions } = await this.programs.evaluate(features, labels)
       totals[0]! += loss * samples
       totals[1]! += samples
-      if (this.model.classes === undefined) continue
-      totals[2]! += countCorrect(labels.data, predictions!.data, this.model.classes)
-      totals[3]! += predictions!.data.length / this.model.classes
+      if (classes === undefined) continue
+      const scores = predictions[0]!.data
+      totals[2]! += countCorrect(labels[0]!.data, scores, classes)
+      totals[3]! += scores.length / classes
     }
     if (this.links.size > 1) await this.links.allReduce(totals, 'sum')
     const [loss, samples, correct, guesses] = totals as unknown as [number, number, number, number]
     if (samples === 0)
       throw new LockstepError('evaluate() was given no batch on any rank: expected at least one')
-    const accuracy = this.model.classes === undefined ? undefined : correct / guesses
+    const accuracy = classes === undefined ? undefined : correct / guesses
     return { loss: loss / samples, accuracy, samples }
   }
 
   /** The model's output for `x`, random layers switched off. This rank alone. */
-  async predict(x: BatchInput): Promise<NdArray> {
-    const { data, shape } = await this.programs.predict(this.readFeatures(x))
-    return { data: data.slice(), shape }
+  async predict(x: BatchInputs): Promise<NdArray> {
+    const { length } = this.model.classes
+    if (length > 1)
+      throw new LockstepError(`the model has ${length} outputs: call predictAll() for all of them`)
+    return (await this.predictAll(x))[0]!
+  }
+
+  /** The same for a model of several outputs: one array for each. */
+  async predictAll(x: BatchInputs): Promise<NdArray[]> {
+    const outputs = await this.programs.predict(this.readFeatures(x))
+    return outputs.map(({ data, shape }) => ({ data: data.slice(), shape }))
   }
 
   /**
@@ -235,9 +257,9 @@ export class Ddp {
   }
 
   /** Fills the gradient buffer with sums over this rank's samples, and the stats with their loss and number. */
-  private async forwardBackward(x: BatchInput, y: BatchInput): Promise<readonly Update[]> {
+  private async forwardBackward(x: BatchInputs, y: BatchInputs): Promise<readonly Update[]> {
     const [features, labels] = this.readBatch(x, y)
-    const samples = features.spec.shape[0]!
+    const samples = features[0]!.spec.shape[0]!
     const key = [this.seed, this.links.rank, this.passes++]
     const updates = await this.programs.train(features, labels, samples, key)
     this.parameters.stats[1] = samples
@@ -255,21 +277,32 @@ export class Ddp {
     this.optimizer.update(partOf(part, from, to))
   }
 
-  private readBatch(x: BatchInput, y: BatchInput): [Input, Input] {
-    const [features, labels] = [this.readFeatures(x), readInput('y', y)]
-    const [samples, count] = [features.spec.shape[0]!, labels.spec.shape[0]!]
-    if (samples !== count || samples === 0) {
+  private readBatch(x: BatchInputs, y: BatchInputs): [Input[], Input[]] {
+    const { classes } = this.model
+    const [features, labels] = [this.readFeatures(x), readInputs('y', y, classes.length)]
+    const samples = features[0]!.spec.shape[0]!
+    const other = [...features, ...labels].find(({ spec }) => spec.shape[0] !== samples)
+    if (other !== undefined || samples === 0) {
+      const [count, kind] = [
+        other?.spec.shape[0] ?? 0,
+        other?.name.startsWith('x') ? 'of another x' : 'labels',
+      ]
       throw new LockstepError(
-        `the batch has ${samples} samples and ${count} labels: expected as many of each, at least one`,
+        `the batch has ${samples} samples and ${count} ${kind}: expected as many of each, at least one`,
       )
     }
-    if (this.model.classes !== undefined) checkLabels(labels, this.model.classes)
+    labels.forEach((each, i) => {
+      if (classes[i] !== undefined) checkLabels(each, classes[i])
+    })
     return [features, labels]
   }
 
-  private readFeatures(x: BatchInput): Input {
-    const features = readInput('x', x)
-    if (this.model.inputShape !== undefined) checkShape(features, this.model.inputShape)
+  private readFeatures(x: BatchInputs): Input[] {
+    const { inputShapes } = this.model
+    const features = readInputs('x', x, inputShapes.length)
+    features.forEach((each, i) => {
+      if (inputShapes[i] !== undefined) checkShape(each, inputShapes[i])
+    })
     return features
   }
 

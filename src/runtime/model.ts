@@ -29,17 +29,21 @@ export interface Model {
   readonly parameters: readonly Parameter[]
   /** For error messages and random layers. */
   readonly layers: readonly Layer[]
-  /** Of x, null where any size will do; undefined where the model does not say. */
-  readonly inputShape: readonly (number | null)[] | undefined
-  /** Classes that labels may name; undefined when the loss takes no class numbers. */
-  readonly classes: number | undefined
-  loss(x: tf.Tensor, y: tf.Tensor, training: boolean): tf.Tensor
-  predict: ((x: tf.Tensor) => tf.Tensor) | undefined
+  /** Of each input, null where any size will do; undefined where the model does not say. */
+  readonly inputShapes: readonly (readonly (number | null)[] | undefined)[]
+  /** Of each output, the classes that labels may name; undefined when its loss takes no class numbers. */
+  readonly classes: readonly (number | undefined)[]
+  /** With one tensor in x for each input, and one in y for each output. */
+  loss(x: tf.Tensor[], y: tf.Tensor[], training: boolean): tf.Tensor
+  predict: ((x: tf.Tensor[]) => tf.Tensor[]) | undefined
 }
 
-/** @throws LockstepError when `model` is neither kind, has no weights yet, or lacks a loss. */
-export function modelOf(model: LayersModel | FunctionalModel, loss: Loss | undefined): Model {
-  if (model instanceof LayersModel) return layersModel(model, loss)
+/**
+ * @param losses one for all outputs, or one for each; the model's loss is their sum
+ * @throws LockstepError when `model` is neither kind, has no weights yet, or lacks a loss
+ */
+export function modelOf(model: LayersModel | FunctionalModel, losses: readonly Loss[]): Model {
+  if (model instanceof LayersModel) return layersModel(model, losses)
   if (typeof model?.loss === 'function' && typeof model.params === 'object') return functionalModel(model)
   throw new LockstepError(
     'ddp() was given something that is no model: expected a TensorFlow.js layers model (tf.sequential, tf.model) ' +
@@ -48,8 +52,8 @@ export function modelOf(model: LayersModel | FunctionalModel, loss: Loss | undef
   )
 }
 
-function layersModel(model: LayersModel, loss: Loss | undefined): Model {
-  if (loss === undefined) {
+function layersModel(model: LayersModel, losses: readonly Loss[]): Model {
+  if (losses.length === 0) {
     throw new LockstepError("ddp() needs a loss for a layers model: pass { loss: 'softmaxCrossEntropy', … }")
   }
   // A sequential model whose layers know their shapes still counts as unbuilt until it is first used.
@@ -59,13 +63,15 @@ function layersModel(model: LayersModel, loss: Loss | undefined): Model {
       'the model has no weights yet: give its first layer an inputShape, or call model.build()',
     )
   }
-  if (model.outputs.length !== 1 || model.inputs.length !== 1) {
+  const { outputs } = model
+  if (losses.length !== 1 && losses.length !== outputs.length) {
     throw new LockstepError(
-      `the model has ${model.inputs.length} inputs and ${model.outputs.length} outputs: expected one of each; ` +
-        'write the loss as { params, loss } for more',
+      `ddp() was given ${losses.length} losses for a model of ${outputs.length} outputs: expected one for all, or one for each`,
     )
   }
-  const apply = (x: tf.Tensor, training: boolean) => model.apply(x, { training }) as tf.Tensor
+  const lossOf = (i: number) => losses[losses.length === 1 ? 0 : i]!
+  const apply = (x: tf.Tensor[], training: boolean) =>
+    [model.apply(x.length === 1 ? x[0]! : x, { training }) as tf.Tensor | tf.Tensor[]].flat()
   const trainable = new Set(model.trainableWeights.map(({ name }) => name))
   const names = stableNames(model.weights.map(({ originalName }) => originalName))
   const parameters = model.weights.map((weight, i) => ({
@@ -77,10 +83,11 @@ function layersModel(model: LayersModel, loss: Loss | undefined): Model {
   return {
     parameters,
     layers: [model],
-    inputShape: model.inputs[0]!.shape,
-    classes: loss.classifies ? model.outputs[0]!.shape.at(-1)! : undefined,
+    inputShapes: model.inputs.map(({ shape }) => shape),
+    classes: outputs.map(({ shape }, i) => (lossOf(i).classifies ? shape.at(-1)! : undefined)),
     loss: (x, y, training) => {
-      const value = loss.compute(y, apply(x, training))
+      const values = apply(x, training).map((predictions, i) => lossOf(i).compute(y[i]!, predictions))
+      const value = values.reduce((sum, term) => tf.add(sum, term))
       return training ? regularized(model, value) : value
     },
     predict: (x) => apply(x, false),
@@ -122,9 +129,9 @@ function functionalModel({ params, loss, predict }: FunctionalModel): Model {
   return {
     parameters,
     layers: [],
-    inputShape: undefined,
-    classes: undefined,
-    loss: (x, y) => loss({ x, y }),
-    predict,
+    inputShapes: [undefined],
+    classes: [undefined],
+    loss: ([x], [y]) => loss({ x: x!, y: y! }),
+    predict: predict && (([x]) => [predict(x!)]),
   }
 }

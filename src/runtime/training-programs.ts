@@ -12,8 +12,8 @@ import type { Parameters } from './parameters.js'
 /** What a pass without gradients gives back; the next pass of the same shape overwrites its buffers. */
 export interface Evaluation {
   readonly loss: number
-  /** [batch, …]; undefined for a functional model without `predict`. */
-  readonly predictions: Output | undefined
+  /** One for each output of the model, [batch, …]; none for a functional model without `predict`. */
+  readonly predictions: readonly Output[]
 }
 
 export class TrainingPrograms {
@@ -39,25 +39,30 @@ export class TrainingPrograms {
    * One forward and backward pass: writes `weight` × loss to the first stat and `weight` × gradients to the
    * gradient buffer. Random layers draw from `key`. @returns new values of moving averages and the like.
    */
-  async train(x: Input, y: Input, weight: number, key: readonly number[]): Promise<readonly Update[]> {
+  async train(
+    x: readonly Input[],
+    y: readonly Input[],
+    weight: number,
+    key: readonly number[],
+  ): Promise<readonly Update[]> {
     const program = await remember(this.training, shapeKey(x, y), () => this.compileTraining(x, y))
-    await program.run([x.data, y.data, Float32Array.of(weight)], key)
+    await program.run([...dataOf(x, y), Float32Array.of(weight)], key)
     return program.updates
   }
 
   /** Loss and predictions, random layers switched off. */
-  async evaluate(x: Input, y: Input): Promise<Evaluation> {
+  async evaluate(x: readonly Input[], y: readonly Input[]): Promise<Evaluation> {
     const program = await remember(this.forward, shapeKey(x, y), () => this.compileEvaluation(x, y))
-    await program.run([x.data, y.data], [])
-    const [loss, predictions] = program.outputs
+    await program.run(dataOf(x, y), [])
+    const [loss, ...predictions] = program.outputs
     return { loss: loss!.data[0]!, predictions }
   }
 
-  /** Predictions alone. */
-  async predict(x: Input): Promise<Output> {
+  /** Predictions alone, one for each output of the model. */
+  async predict(x: readonly Input[]): Promise<readonly Output[]> {
     const program = await remember(this.forward, shapeKey(x), () => this.compilePrediction(x))
-    await program.run([x.data], [])
-    return program.outputs[0]!
+    await program.run(dataOf(x), [])
+    return program.outputs
   }
 
   async release(): Promise<void> {
@@ -67,38 +72,42 @@ export class TrainingPrograms {
     this.forward.clear()
   }
 
-  private compileTraining(x: Input, y: Input): Promise<Program> {
+  private compileTraining(x: readonly Input[], y: readonly Input[]): Promise<Program> {
     const { model, parameters } = this
     return this.compile({
       ...this.request(x, y),
       trainable: this.trainable,
       frozen: this.frozen,
-      inputs: [x.spec, y.spec, { shape: [], dtype: 'float32' }],
-      body: ([features, labels, weight]) => [tf.mul(model.loss(features!, labels!, true), weight!)],
+      inputs: [...x, ...y].map(({ spec }) => spec).concat({ shape: [], dtype: 'float32' }),
+      body: (inputs) => {
+        const weight = inputs.at(-1)!
+        const loss = model.loss(inputs.slice(0, x.length), inputs.slice(x.length, -1), true)
+        return [tf.mul(loss, weight)]
+      },
       outputs: [parameters.stats.subarray(0, 1)],
       gradients: parameters.gradientViews(),
     })
   }
 
-  private compileEvaluation(x: Input, y: Input): Promise<Program> {
+  private compileEvaluation(x: readonly Input[], y: readonly Input[]): Promise<Program> {
     const { model } = this
     return this.compile({
       ...this.request(x, y),
-      body: ([features, labels]) => {
-        const loss = model.loss(features!, labels!, false)
-        return model.predict ? [loss, model.predict(features!)] : [loss]
+      body: (inputs) => {
+        const [features, labels] = [inputs.slice(0, x.length), inputs.slice(x.length)]
+        return [model.loss(features, labels, false), ...(model.predict?.(features) ?? [])]
       },
     })
   }
 
-  private async compilePrediction(x: Input): Promise<Program> {
+  private async compilePrediction(x: readonly Input[]): Promise<Program> {
     const { predict } = this.model
     if (predict === undefined) {
       throw new LockstepError(
         'predict() needs a predict function: pass { params, loss, predict: (x) => tf.Tensor }',
       )
     }
-    return this.compile({ ...this.request(x), body: ([features]) => [predict(features!)] })
+    return this.compile({ ...this.request(x), body: predict })
   }
 
   private async compile(request: ProgramRequest): Promise<Program> {
@@ -108,20 +117,25 @@ export class TrainingPrograms {
   }
 
   /** What all programs have in common; a pass without gradients reads all variables as frozen ones. */
-  private request(...inputs: Input[]) {
+  private request(...inputs: (readonly Input[])[]) {
     return {
       trainable: [],
       frozen: [...this.trainable, ...this.frozen],
       layers: this.model.layers,
-      inputs: inputs.map(({ spec }) => spec),
+      inputs: inputs.flat().map(({ spec }) => spec),
       params: this.parameters.views(),
       gradients: [],
     }
   }
 }
 
-const shapeKey = (...inputs: Input[]): string =>
-  inputs.map(({ spec }) => `${spec.dtype}[${spec.shape}]`).join(' ')
+const shapeKey = (...inputs: (readonly Input[])[]): string =>
+  inputs
+    .flat()
+    .map(({ name, spec }) => `${name} ${spec.dtype}[${spec.shape}]`)
+    .join(' ')
+
+const dataOf = (...inputs: (readonly Input[])[]) => inputs.flat().map(({ data }) => data)
 
 function remember<T>(known: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
   const found = known.get(key)
