@@ -1,13 +1,19 @@
 /**
  * Who gets in: ranks of this job, and nobody else, whatever they send or do not send.
  */
-import { connect, type Socket } from 'node:net'
+import { createServer, type Server } from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import { expect, test } from 'vitest'
 import { type AddressExchange, connectTcp } from '../../src/collectives/tcp-communicator.js'
 import { listen } from '../../src/collectives/transports/listen.js'
+import { TRANSPORT_KINDS } from '../../src/collectives/transports/mesh.js'
 import { initiateHandshake } from '../../src/collectives/wire/handshake.js'
 import { encodeHello } from '../../src/collectives/wire/hello.js'
 import { closeAll, errorsOf, mapExchange, TOKEN } from './groups.js'
+
+const UPGRADE =
+  'GET /lockstep HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
+  'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
 
 /** Gives each stranger a connection to rank 0, and lets rank 1 look for it only once they have spoken. */
 function besieged(strangers: readonly ((socket: Socket) => void)[], sockets: Socket[]): AddressExchange {
@@ -31,23 +37,31 @@ function besieged(strangers: readonly ((socket: Socket) => void)[], sockets: Soc
   }
 }
 
-test('strangers are closed, and do not disturb the job', async () => {
+test.each(TRANSPORT_KINDS)('%s: strangers are closed, and do not disturb the job', async (kind) => {
   const sockets: Socket[] = []
   const exchange = besieged(
     [
       () => {}, // a port scanner
+      (socket) => socket.write('LOCKSTEP\0\x07'), // another version of the protocol
+      (socket) => socket.write(UPGRADE.replace('/lockstep', '/other')),
+      (socket) => void socket.write(`${UPGRADE}${'\x81\x05hello'.repeat(1000)}`), // a WebSocket, but not one of ours
+      (socket) => void socket.write(UPGRADE.slice(0, 40)), // and never the rest
       (socket) => socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'),
       (socket) => socket.write(Buffer.alloc(100_000, 0xff)),
       (socket) => void initiateHandshake(socket, 'another token').catch(() => {}),
       (socket) => {
-        void initiateHandshake(socket, TOKEN).then(() => socket.write(encodeHello({ rank: 7, size: 2 })))
+        void initiateHandshake(socket, TOKEN)
+          .then(() => socket.write(encodeHello({ rank: 7, size: 2 })))
+          .catch(() => {})
       },
     ],
     sockets,
   )
   const ended = () =>
     Promise.all(sockets.map((s) => s.destroyed || new Promise((resolve) => s.once('close', resolve))))
-  const group = await Promise.all([0, 1].map((rank) => connectTcp({ rank, size: 2, token: TOKEN, exchange })))
+  const group = await Promise.all(
+    [0, 1].map((rank) => connectTcp({ kind, rank, size: 2, token: TOKEN, exchange })),
+  )
   for (const socket of sockets) socket.resume()
   await ended()
   const data = group.map(() => Float32Array.of(1))
@@ -115,4 +129,54 @@ test('a host that is not this one is told', async () => {
   await expect(connectTcp({ ...options, host: '192.0.2.1', exchange: mapExchange() })).rejects.toThrow(
     /rank 0 cannot listen on 192.0.2.1: .*; give an address of this host/,
   )
+})
+
+test('a WebSocket rank with another token is refused, and one that nobody answers is named', async () => {
+  const exchange = mapExchange()
+  const options = { kind: 'ws', size: 2, exchange, timeoutMs: 1500 } as const
+  const [, error] = await errorsOf([
+    connectTcp({ ...options, rank: 0, token: TOKEN }),
+    connectTcp({ ...options, rank: 1, token: 'other' }),
+  ])
+  expect(error!.message).toMatch(/^rank 1 cannot join rank 0 at 127\.0\.0\.1:\d+: /)
+})
+
+test('a web browser is told what is missing', async () => {
+  const mesh = await listen('ws', { rank: 0, size: 2, token: TOKEN, host: '127.0.0.1', timeoutMs: 500 })
+  const { status, headers } = await fetch(`http://127.0.0.1:${mesh.address.port}/`)
+  expect([status, headers.get('upgrade')]).toEqual([426, 'websocket'])
+  mesh.close()
+})
+
+test('ranks meet through a proxy that knows HTTP only', async () => {
+  const relays: Server[] = []
+  const inner = mapExchange()
+  const exchange: AddressExchange = {
+    async set(key, value) {
+      // What is published is the proxy's address.
+      const { host, port } = JSON.parse(value)
+      const relay = createServer().on('upgrade', (request, socket, head) => {
+        const onward = connect({ host, port }, () => {
+          const lines = Object.entries(request.headers).map(([name, text]) => `${name}: ${text}\r\n`)
+          onward.write(`GET ${request.url} HTTP/1.1\r\n${lines.join('')}\r\n`)
+          onward.write(head)
+          onward.pipe(socket).pipe(onward)
+        })
+        for (const end of [onward, socket]) end.on('error', () => {})
+      })
+      relays.push(relay)
+      await new Promise<void>((resolve) => relay.listen(0, '127.0.0.1', resolve))
+      const address = relay.address() as AddressInfo
+      await inner.set(key, JSON.stringify({ host: '127.0.0.1', port: address.port }))
+    },
+    get: inner.get,
+  }
+  const group = await Promise.all(
+    [0, 1, 2].map((rank) => connectTcp({ kind: 'ws', rank, size: 3, token: TOKEN, exchange })),
+  )
+  const data = group.map(() => new Float32Array(300_000).fill(1))
+  await Promise.all(group.map((rank, i) => rank.allReduce(data[i]!)))
+  for (const sums of data) expect(sums.every((sum) => sum === 3)).toBe(true)
+  await closeAll(group)
+  for (const relay of relays) relay.close()
 })
