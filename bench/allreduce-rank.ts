@@ -14,7 +14,7 @@ export interface RankOrder {
   readonly worldSize: number
   readonly port: number
   readonly token: string
-  readonly transport: 'shm' | 'tcp'
+  readonly transport: 'shm' | 'tcp' | 'ws'
   /** Whether the arrays lie in memory that all ranks see, if the transport has any. */
   readonly share: boolean
   /** Whether this rank keeps to one core. */
@@ -42,7 +42,8 @@ async function connect({ port, token, transport }: RankOrder): Promise<Communica
   const store = await StoreClient.connect({ host: '127.0.0.1', port, token, timeoutMs: 30_000 })
   const options = { rank, size: worldSize, exchange: store }
   try {
-    return transport === 'shm' ? await connectSharedMemory(options) : await connectTcp({ ...options, token })
+    if (transport === 'shm') return await connectSharedMemory(options)
+    return await connectTcp({ ...options, token, kind: transport })
   } finally {
     store.close()
   }
