@@ -12,7 +12,7 @@ import { ringPass } from './ring.js'
  * Up to this size the number of steps decides, above it the number of bytes (measured on loopback: see
  * docs/algorithms.md).
  */
-export const SMALL_BYTES = 256 * 1024
+export const SMALL_BYTES = 32 * 1024
 
 /** In place. Which algorithm is a function of what all ranks agree on, and so the same on all. */
 export function allReduce(links: Links, data: Numbers, op: ReduceOp): Promise<void> {
