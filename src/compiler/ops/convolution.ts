@@ -164,12 +164,11 @@ function depthwiseFilterGradient(b: Builder, node: KernelNode): string {
   const batch = x.shape[0]!
   const [channels, multiplier] = filterShape.slice(-2) as [number, number]
   const pixels = sizeOf(sliding.positions)
+  // Not a GEMM: of one row and column each, it takes four times as long.
   const upstream = b.reshape(b.nchw(dy), [batch, channels, multiplier, pixels])
-  const byPixel =
-    multiplier === 1 ? b.reshape(upstream, [batch, channels, pixels, 1]) : b.transpose(upstream, [0, 1, 3, 2])
   const gradients = tapSlices(b, x, sliding).map((tap) => {
-    const perImage = b.add('MatMul', [b.reshape(tap, [batch, channels, 1, pixels]), byPixel])
-    return b.add('ReduceSum', [perImage, b.ints([0, 2])], { keepdims: 0 })
+    const products = b.add('Mul', [b.reshape(tap, [batch, channels, 1, pixels]), upstream])
+    return b.reduce('ReduceSum', products, [0, 3])
   })
   return b.reshape(b.add('Concat', gradients, { axis: 0 }), filterShape)
 }
