@@ -1,18 +1,18 @@
 /** A multilayer perceptron for 28×28 images. */
 import { layers, type Sequential, sequential } from '@tensorflow/tfjs-layers'
-import { heFrom } from './seeds.js'
+import { glorotFrom } from './seeds.js'
 
 /**
  * [batch, 28, 28, 1] → flatten 784 → 512 ReLU → 512 ReLU → logits [batch, classes]. 669,706 parameters for 10 classes.
  */
 export function mlp({ seed = 0, classes = 10 } = {}): Sequential {
-  const he = heFrom(seed)
+  const glorot = glorotFrom(seed)
   return sequential({
     layers: [
       layers.flatten({ inputShape: [28, 28, 1] }),
-      layers.dense({ units: 512, activation: 'relu', kernelInitializer: he() }),
-      layers.dense({ units: 512, activation: 'relu', kernelInitializer: he() }),
-      layers.dense({ units: classes, kernelInitializer: he() }),
+      layers.dense({ units: 512, activation: 'relu', kernelInitializer: glorot() }),
+      layers.dense({ units: 512, activation: 'relu', kernelInitializer: glorot() }),
+      layers.dense({ units: classes, kernelInitializer: glorot() }),
     ],
   })
 }
