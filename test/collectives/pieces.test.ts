@@ -34,10 +34,9 @@ function taskOf(operation: Call['operation'], size: number, count: number, rank:
   if (operation === 'all_gather_uneven') {
     const counts = Array.from({ length: size }, (_, peer) => (peer === 0 ? 1 : count))
     const before = counts.slice(0, rank).reduce((sum, length) => sum + length, 0)
-    const whole = data.subarray(
-      0,
-      counts.reduce((sum, length) => sum + length, 0),
-    )
+    // Rank 0's part is one element even where the others' are none: more than size × count.
+    const total = counts.reduce((sum, length) => sum + length, 0)
+    const whole = Int32Array.from({ length: total }, (_, i) => i)
     const mine = whole.subarray(before, before + counts[rank]!)
     return {
       call: call(whole.length, { counts }),

@@ -41,7 +41,12 @@ describe('ranks', () => {
           LOCAL_WORLD_SIZE: '3',
           GROUP_RANK: '0',
         },
-        ...{ MASTER_ADDR: '127.0.0.1', MASTER_PORT: ranks[0]!.env.MASTER_PORT, LOCKSTEP_TIMEOUT: '7', LOCKSTEP_TRANSPORT: 'auto' },
+        ...{
+          MASTER_ADDR: '127.0.0.1',
+          MASTER_PORT: ranks[0]!.env.MASTER_PORT,
+          LOCKSTEP_TIMEOUT: '7',
+          LOCKSTEP_TRANSPORT: 'auto',
+        },
         ...{ LOCKSTEP_TOKEN: expect.stringMatching(/^[0-9a-f]{64}$/), LOCKSTEP_LIVE: '0' },
         ...{ LOCKSTEP_THREADS: threads, OMP_NUM_THREADS: threads },
       })
