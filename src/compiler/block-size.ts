@@ -2,7 +2,7 @@
  * How many channels onnxruntime puts in a block of its direct convolutions on this processor: as many as a vector has
  * floats. It says so nowhere, so an image whose pixels are numbered is reordered once and looked at.
  */
-import { BLOCKED_DOMAIN } from './builder.js'
+import { BLOCKED_DOMAIN } from './onnx.js'
 import { Session } from './session.js'
 
 const CHANNELS = 64

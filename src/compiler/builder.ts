@@ -15,7 +15,7 @@ import {
   sizeOf,
   type Value,
 } from './graph.js'
-import type { OnnxAttribute, OnnxNode, OnnxTensor } from './onnx.js'
+import { BLOCKED_DOMAIN, type OnnxAttribute, type OnnxNode, type OnnxTensor } from './onnx.js'
 
 export type Layout = 'plain' | 'nchw' | 'blocked'
 /** Whether a value of this shape may be known with its channels in the second place: an image or a volume. */
@@ -27,9 +27,6 @@ const toNchw = (rank: number) => [0, rank - 1, ...Array.from({ length: rank - 2 
 const fromNchw = (rank: number) => [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1]
 
 export type Attributes = Record<string, OnnxAttribute>
-
-/** The domain of onnxruntime's operators on blocked images. */
-export const BLOCKED_DOMAIN = 'com.microsoft.nchwc'
 
 type Shape4 = readonly [n: number, h: number, w: number, c: number]
 

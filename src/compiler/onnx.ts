@@ -6,6 +6,9 @@ import protobuf from 'protobufjs'
 
 /** TensorProto.DataType, the values that appear in the graphs made here. */
 export const onnxType = { float32: 1, int32: 6, int64: 7, bool: 9 } as const
+/** The domain of onnxruntime's operators on blocked images (builder.ts says what those are). */
+export const BLOCKED_DOMAIN = 'com.microsoft.nchwc'
+
 export type OnnxType = keyof typeof onnxType
 
 export type OnnxAttribute = number | string | readonly number[] | { readonly float: number }
@@ -100,14 +103,14 @@ const OPSET = 21
 
 /** Encodes a graph as an ONNX model file, ready for an onnxruntime session. */
 export function encodeModel(graph: OnnxGraph): Uint8Array {
-  const blocked = graph.nodes.some(({ domain }) => domain === 'com.microsoft.nchwc')
+  const blocked = graph.nodes.some(({ domain }) => domain === BLOCKED_DOMAIN)
   const message = Model.fromObject({
     irVersion: IR_VERSION,
     producerName: 'lockstep',
     opsetImport: [
       { domain: '', version: OPSET },
       { domain: 'com.microsoft', version: 1 },
-      ...(blocked ? [{ domain: 'com.microsoft.nchwc', version: 1 }] : []),
+      ...(blocked ? [{ domain: BLOCKED_DOMAIN, version: 1 }] : []),
     ],
     graph: {
       name: 'lockstep',

@@ -3,8 +3,8 @@ import * as tf from '@tensorflow/tfjs-core'
 import { layers } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
 import { blockSize } from '../../src/compiler/block-size.js'
-import { BLOCKED_DOMAIN } from '../../src/compiler/builder.js'
 import { lower } from '../../src/compiler/lower.js'
+import { BLOCKED_DOMAIN } from '../../src/compiler/onnx.js'
 import { simplify } from '../../src/compiler/simplify.js'
 import { trace } from '../../src/compiler/trace.js'
 import { residualBlocks } from '../../src/models/resnet.js'
@@ -86,6 +86,14 @@ describe('what follows a convolution', () => {
   )
   following('concat', (y, b) => tf.mul(tf.concat([y, tf.relu(y)], 3), b), [2 * wide])
 })
+
+test.each([[[]], [[4, 4, 1]], [[4, 4, wide]]])(
+  'a fused bias of shape %j, read by another convolution',
+  (shape) =>
+    compare([floats([2, 4, 4, wide]), floats([3, 3, wide, wide]), floats(shape)], (x, filter, bias) =>
+      tf.conv2d(tf.fused.conv2d({ x, filter, strides: 1, pad: 'same', bias }), filter, 1, 'same'),
+    ),
+)
 
 test('padding is folded into the convolution, forward and backward', () =>
   compare([floats([2, 4, 4, wide]), floats([3, 3, wide, wide])], (x, f) => {

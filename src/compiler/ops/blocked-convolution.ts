@@ -2,8 +2,9 @@
  * Convolution on blocked images: onnxruntime's direct kernels, which its own optimizer uses only for filters that are
  * constants. Filters of a model in training are not, so their reordering is written into the graph: a small transpose.
  */
-import { BLOCKED_DOMAIN, type Builder } from '../builder.js'
+import type { Builder } from '../builder.js'
 import type { Value } from '../graph.js'
+import { BLOCKED_DOMAIN } from '../onnx.js'
 import { type Activation, activate } from './elementwise.js'
 import type { Sliding, Window } from './window.js'
 

@@ -106,10 +106,16 @@ function conv(b: Builder, node: KernelNode, kind: Kind, activation: Activation, 
     blockedConv(b, x, forwardFilter(b, filter), bias, window, output, activation)
     return
   }
+  b.define(output, activate(b, nchwConv(b, node, kind, bias), activation), 'nchw')
+}
+
+/** x ∗ filter (+ bias, one number a channel) by ONNX's own operator, in NCHW. */
+function nchwConv(b: Builder, node: KernelNode, kind: Kind, bias?: string): string {
+  const [x, filter] = node.inputs as [Value, Value]
+  const { window } = kind.sliding(x.shape, filter.shape, node.attrs)
   const group = kind.groups(filter.shape)
   const inputs = [b.nchw(x), onnxFilter(b, filter, group), ...(bias === undefined ? [] : [bias])]
-  const result = b.add('Conv', inputs, { ...window, ...(group > 1 && { group }) })
-  b.define(output, activate(b, result, activation), 'nchw')
+  return b.add('Conv', inputs, { ...window, ...(group > 1 && { group }) })
 }
 
 function inputGradient(b: Builder, node: KernelNode, kind: Kind): void {
@@ -197,10 +203,8 @@ function fusedConv(b: Builder, node: KernelNode, kind: Kind): void {
     conv(b, node, kind, activation, bias && b.reshape(b.plain(bias), [channels]))
     return
   }
-  conv(b, node, kind, {})
-  const layout = b.layoutOf(output) === 'plain' ? 'plain' : 'nchw'
-  const sum = b.add('Add', [b.as(output, layout), b.broadcast(bias, output, layout)])
-  b.define(output, activate(b, sum, activation), layout)
+  const sum = b.add('Add', [nchwConv(b, node, kind), b.broadcast(bias, output, 'nchw')])
+  b.define(output, activate(b, sum, activation), 'nchw')
 }
 
 const inferConv =
