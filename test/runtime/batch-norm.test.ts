@@ -3,8 +3,9 @@ import * as tf from '@tensorflow/tfjs-core'
 import { layers, type Sequential, sequential } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
 import { fillUniform } from '../../src/compiler/uniform.js'
+import { glorotFrom } from '../../src/models/seeds.js'
 import { sgd } from '../../src/runtime/optimizers/index.js'
-import { asRanks, glorotFrom } from './ranks.js'
+import { asRanks } from './ranks.js'
 
 const loss = 'softmaxCrossEntropy'
 

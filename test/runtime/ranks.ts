@@ -1,10 +1,11 @@
 /** Several ranks in this process, linked by queues: the whole of ddp without sockets or processes. */
-import { initializers, layers, type Sequential, sequential } from '@tensorflow/tfjs-layers'
+import { layers, type Sequential, sequential } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../../src/collectives/communicator.js'
 import { inThread } from '../../src/collectives/in-thread-communicator.js'
 import { singleRank } from '../../src/collectives/single.js'
 import { memoryTransports } from '../../src/collectives/transports/memory.js'
 import { fillUniform } from '../../src/compiler/uniform.js'
+import { glorotFrom } from '../../src/models/seeds.js'
 import { quietTensorflow } from '../../src/runtime/quiet-tensorflow.js'
 import { World } from '../../src/runtime/world.js'
 
@@ -32,12 +33,6 @@ export function failures(size: number, body: (world: World) => Promise<unknown>)
     }
     throw new Error(`rank ${world.rank} was expected to fail`)
   })
-}
-
-/** Seeded Glorot-uniform initialisers, each with a seed of its own. */
-export function glorotFrom(seed: number) {
-  let next = seed * 1000
-  return () => initializers.glorotUniform({ seed: ++next })
 }
 
 /** 6 features → 8 ReLU → (dropout) → 3 classes. */

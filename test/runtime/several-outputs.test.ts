@@ -3,9 +3,10 @@ import * as tf from '@tensorflow/tfjs-core'
 import { input, type LayersModel, layers, model, type SymbolicTensor } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
 import type { NdArray } from '../../src/data/dataset.js'
+import { glorotFrom } from '../../src/models/seeds.js'
 import type { Ddp } from '../../src/runtime/ddp.js'
 import { sgd } from '../../src/runtime/optimizers/index.js'
-import { asRanks, glorotFrom, samples } from './ranks.js'
+import { asRanks, samples } from './ranks.js'
 
 const LOSSES = ['softmaxCrossEntropy', 'meanSquaredError'] as const
 

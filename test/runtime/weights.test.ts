@@ -12,8 +12,9 @@ import {
   sequential,
 } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
+import { glorotFrom } from '../../src/models/seeds.js'
 import { sgd } from '../../src/runtime/optimizers/index.js'
-import { asRanks, glorotFrom, samples } from './ranks.js'
+import { asRanks, samples } from './ranks.js'
 
 const loss = 'softmaxCrossEntropy'
 const RATE = 0.5
