@@ -19,6 +19,7 @@ import { cnn } from '../src/models/cnn.js'
 import { adam } from '../src/runtime/optimizers/index.js'
 import { quietTensorflow } from '../src/runtime/quiet-tensorflow.js'
 import { World } from '../src/runtime/world.js'
+import { pythons, torchVersion } from './peers.js'
 import { circumstances, median, rounded, saveResult } from './record.js'
 
 const { values } = parseArgs({
@@ -145,11 +146,8 @@ function launched(nproc: number): number {
 }
 
 function peerContenders(directory: string): Record<string, () => Promise<number>> {
-  const python = (process.env.PYTHONS ?? 'python3').split(',').find(hasTorch)
-  if (python === undefined) {
-    console.error('skipped: no Python with torch (name some in PYTHONS=a,b)')
-    return {}
-  }
+  const python = pythons().find((candidate) => torchVersion(candidate) !== undefined)
+  if (python === undefined) return {}
   const script = join(directory, 'ddp_scaling.py')
   const run = (nproc: number) => async () => {
     const args = [
@@ -165,13 +163,4 @@ function peerContenders(directory: string): Record<string, () => Promise<number>
     return Number(/step ([\d.]+) ms/.exec(execFileSync(python, args, { encoding: 'utf8', env }))![1])
   }
   return { torchOne: run(1), torchTwo: run(2) }
-}
-
-function hasTorch(python: string): boolean {
-  try {
-    execFileSync(python, ['-c', 'import torch'], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  }
 }

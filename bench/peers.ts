@@ -10,20 +10,29 @@ export interface PeerRow {
   readonly ms: number
 }
 
+/** The Pythons to look for torch in. */
+export const pythons = (): string[] => (process.env.PYTHONS ?? 'python3').split(',')
+
 /** All-reduces of Gloo, on each Python of PYTHONS, and of Open MPI over shared memory. */
 export function peerRows(directory: string, worldSize: number): PeerRow[] {
-  const pythons = (process.env.PYTHONS ?? 'python3').split(',')
   return [
-    ...pythons.flatMap((python) => gloo(directory, python, worldSize)),
+    ...pythons().flatMap((python) => gloo(directory, python, worldSize)),
     ...openMpi(directory, worldSize),
   ]
 }
 
-function gloo(directory: string, python: string, worldSize: number): PeerRow[] {
+/** torch's version in this Python; undefined, and said, where it has none. */
+export function torchVersion(python: string): string | undefined {
   const version = attempt(python, ['-c', 'import torch; print(torch.__version__)'])
-  if (version === undefined) return skipped(`${python}: cannot import torch`)
+  if (version === undefined) skipped(`${python}: cannot import torch (name Pythons in PYTHONS=a,b)`)
+  return version?.trim()
+}
+
+function gloo(directory: string, python: string, worldSize: number): PeerRow[] {
+  const version = torchVersion(python)
+  if (version === undefined) return []
   const text = run(python, [join(directory, 'gloo_allreduce.py'), `${worldSize}`])
-  return parse(`gloo, torch ${version.trim()}`, text)
+  return parse(`gloo, torch ${version}`, text)
 }
 
 function openMpi(directory: string, worldSize: number): PeerRow[] {

@@ -18,6 +18,7 @@ import { gpt } from '../src/models/gpt.js'
 import { mlp } from '../src/models/mlp.js'
 import { residualBlocks } from '../src/models/resnet.js'
 import { quietTensorflow } from '../src/runtime/quiet-tensorflow.js'
+import { pythons, torchVersion } from './peers.js'
 import { circumstances, median, rounded, saveResult } from './record.js'
 
 /** DESIGN's reference shapes: what each model is measured with. Labels are one-hot rows, one per prediction. */
@@ -51,14 +52,14 @@ if (reference === undefined) {
 const threads = Number(values.threads)
 quietTensorflow()
 
-const pythons =
-  values.peers === undefined ? [] : (process.env.PYTHONS ?? 'python3').split(',').filter(hasTorch)
+const candidates =
+  values.peers === undefined ? [] : pythons().filter((python) => torchVersion(python) !== undefined)
 const program = await compile(reference)
 const ours: number[] = []
 const peers = new Map<string, number[]>()
 for (let round = 0; round < Number(values.rounds); round++) {
   ours.push(...(await time(program, 15)))
-  for (const python of pythons) {
+  for (const python of candidates) {
     peers.set(python, [...(peers.get(python) ?? []), torchMinimum(python, values.peers!)])
   }
 }
@@ -76,7 +77,7 @@ else console.log(`${values.model}: min ${result.minMs} ms, median ${result.media
 
 if (peers.size > 0) {
   const torch = Object.fromEntries(
-    [...peers].map(([python, minima]) => [torchVersion(python), rounded(Math.min(...minima))]),
+    [...peers].map(([python, minima]) => [`PyTorch ${torchVersion(python)}`, rounded(Math.min(...minima))]),
   )
   const ratio = rounded(result.minMs / Math.min(...Object.values(torch)))
   console.error(`PyTorch, minimum ms: ${JSON.stringify(torch)}; ours / faster PyTorch: ${ratio}`)
@@ -132,27 +133,10 @@ async function time(compiled: Program, steps: number): Promise<number[]> {
   return times
 }
 
-function hasTorch(python: string): boolean {
-  try {
-    torchVersion(python)
-    return true
-  } catch {
-    console.error(`skipped: ${python} has no torch to measure against (name Pythons in PYTHONS=a,b)`)
-    return false
-  }
-}
-
 function torchMinimum(python: string, directory: string): number {
   const script = join(directory, 'torch_step.py')
   // torch.set_num_threads does not reach Debian's OpenBLAS, which would use every core.
   const env = { ...process.env, OPENBLAS_NUM_THREADS: values.threads, OMP_NUM_THREADS: values.threads }
   const printed = execFileSync(python, [script, values.model, values.threads], { encoding: 'utf8', env })
   return Number(/min ([\d.]+)/.exec(printed)![1])
-}
-
-function torchVersion(python: string): string {
-  return execFileSync(python, ['-c', 'import torch; print("PyTorch", torch.__version__)'], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'ignore'],
-  }).trim()
 }
