@@ -76,6 +76,7 @@ export function rankEnvironment(
       worldSize: plan.worldSize,
       localWorldSize: plan.worldSize,
       groupRank: 0,
+      address: meeting.host,
       masterAddr: meeting.host,
       masterPort: meeting.port,
       token: meeting.token,

@@ -12,6 +12,8 @@ export const TRANSPORTS = ['auto', 'shm', 'tcp', 'ws'] as const
 
 export interface ConnectOptions extends Omit<TcpOptions, 'kind'> {
   readonly transport?: (typeof TRANSPORTS)[number]
+  /** The number of this rank's host among the hosts of the job. */
+  readonly node?: number
   /** Told, on rank 0 alone, why the ranks do not share memory. */
   readonly onFallback?: (reason: string) => void
 }

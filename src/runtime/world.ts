@@ -28,13 +28,15 @@ export async function init(): Promise<World> {
 
 async function join(environment: RankEnvironment): Promise<Communicator> {
   const { rank, worldSize, masterAddr, masterPort, token, timeoutMs, transport } = environment
+  const { address, groupRank } = environment
   const store = await StoreClient.connect({ host: masterAddr, port: masterPort, token, timeoutMs })
   try {
     return await connectRanks({
       rank,
       size: worldSize,
       token,
-      host: '127.0.0.1',
+      host: address,
+      node: groupRank,
       timeoutMs,
       transport,
       exchange: store,

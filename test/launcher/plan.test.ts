@@ -74,7 +74,7 @@ describe('environment of a rank', () => {
   it('is what the runtime reads', () => {
     const env = rankEnvironment(plan({ nproc: 4, timeoutSeconds: 1.5 }), 3, meeting, {})
     expect(readEnvironment(env)).toEqual({
-      ...{ rank: 3, localRank: 3, worldSize: 4, localWorldSize: 4, groupRank: 0 },
+      ...{ rank: 3, localRank: 3, worldSize: 4, localWorldSize: 4, groupRank: 0, address: '127.0.0.1' },
       ...{
         masterAddr: '127.0.0.1',
         masterPort: 4242,

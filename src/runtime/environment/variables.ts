@@ -13,6 +13,8 @@ export interface RankEnvironment {
   readonly localWorldSize: number
   /** The host among the hosts. */
   readonly groupRank: number
+  /** Where this rank listens for the others, and what it tells them: an address of this host that the others reach. */
+  readonly address: string
   /** Where the launcher's store listens. */
   readonly masterAddr: string
   readonly masterPort: number
@@ -27,6 +29,8 @@ export interface RankEnvironment {
 }
 
 export const DEFAULT_TIMEOUT_SECONDS = 60
+/** Reaches no further than this host. */
+export const DEFAULT_ADDRESS = '127.0.0.1'
 
 /** `auto`: shared memory where all ranks can have it, else TCP. */
 export const TRANSPORTS = ['auto', 'shm', 'tcp', 'ws'] as const
@@ -60,6 +64,12 @@ export function readEnvironment(env: Variables = process.env): RankEnvironment |
     worldSize,
     localWorldSize,
     groupRank: integer(env, 'GROUP_RANK', 0, worldSize - 1),
+    address: text(
+      { LOCKSTEP_ADDR: DEFAULT_ADDRESS, ...env },
+      'LOCKSTEP_ADDR',
+      /^\S+$/,
+      'an address of this host',
+    ),
     masterAddr: text(env, 'MASTER_ADDR', /^\S+$/, 'a host name or address'),
     masterPort: integer(env, 'MASTER_PORT', 1, 65535),
     token: text(env, 'LOCKSTEP_TOKEN', /^(?:[0-9a-f]{2}){16,}$/, 'at least 32 hexadecimal digits'),
@@ -77,6 +87,7 @@ export function rankVariables(e: RankEnvironment): Record<string, string> {
     WORLD_SIZE: String(e.worldSize),
     LOCAL_WORLD_SIZE: String(e.localWorldSize),
     GROUP_RANK: String(e.groupRank),
+    LOCKSTEP_ADDR: e.address,
     MASTER_ADDR: e.masterAddr,
     MASTER_PORT: String(e.masterPort),
     LOCKSTEP_TOKEN: e.token,

@@ -10,7 +10,8 @@ const environment: RankEnvironment = {
   localRank: 2,
   worldSize: 4,
   localWorldSize: 4,
-  groupRank: 0,
+  groupRank: 1,
+  address: '10.0.0.2',
   masterAddr: '127.0.0.1',
   masterPort: 40123,
   token: 'ab'.repeat(32),
@@ -40,6 +41,11 @@ describe('environment of a rank', () => {
     expect(readEnvironment(rest)?.transport).toBe('auto')
   })
 
+  it('listens on loopback only when nobody gives it an address', () => {
+    const { LOCKSTEP_ADDR: _, ...rest } = rankVariables(environment)
+    expect(readEnvironment(rest)?.address).toBe('127.0.0.1')
+  })
+
   it('waits 60 s when nobody says how long', () => {
     const { LOCKSTEP_TIMEOUT: _, ...rest } = rankVariables(environment)
     expect(readEnvironment(rest)?.timeoutMs).toBe(60_000)
@@ -54,6 +60,7 @@ describe('environment of a rank', () => {
     ['LOCAL_RANK', '-1', /LOCAL_RANK is "-1"/],
     ['MASTER_PORT', '70000', /MASTER_PORT is "70000": expected a whole number from 1 to 65535/],
     ['MASTER_ADDR', '', /MASTER_ADDR is "": expected a host name/],
+    ['LOCKSTEP_ADDR', '', /LOCKSTEP_ADDR is "": expected an address of this host/],
     ['LOCKSTEP_THREADS', '0', /LOCKSTEP_THREADS is "0"/],
     ['LOCKSTEP_TIMEOUT', '0', /LOCKSTEP_TIMEOUT is "0": expected a number of seconds above 0/],
     ['LOCKSTEP_TIMEOUT', '1.2.3', /LOCKSTEP_TIMEOUT/],
