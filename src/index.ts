@@ -1,4 +1,6 @@
 /** Lockstep's one public door. What is not named here is not part of the interface. */
+import './runtime/orthogonal.js'
+
 export type { Communicator, ReduceOp } from './collectives/communicator.js'
 export { PeerFailedError } from './collectives/failures.js'
 export { UntraceableError } from './compiler/recorder.js'
