@@ -4,6 +4,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { LockstepError } from '../src/errors.js'
 import { DEFAULT_TIMEOUT_SECONDS, TRANSPORTS, type Transport } from '../src/runtime/environment/variables.js'
+import { SUBCOMMANDS } from './subcommands.js'
 
 export type RankCount = number | 'auto' | 'gpu' | 'cpu'
 
@@ -95,10 +96,15 @@ function describe(version: string): Command {
         .default('auto'),
     )
     .version(version)
-    .addHelpText('after', EXAMPLES)
+    .addHelpText('after', subcommands() + EXAMPLES)
     .passThroughOptions()
     .exitOverride()
     .configureOutput({ writeErr: () => {} }) // the caller prints errors
+}
+
+function subcommands(): string {
+  const rows = Object.entries(SUBCOMMANDS).map(([name, { summary }]) => `  ${name.padEnd(28)}${summary}\n`)
+  return rows.length === 0 ? '' : `\nSubcommands (each has its own --help):\n${rows.join('')}`
 }
 
 function oneLine(error: CommanderError): string {

@@ -1,0 +1,28 @@
+/**
+ * What `ddp-launch` can do besides launching a script: `ddp-launch NAME …`. A subcommand is one module and one row here.
+ * Without one of these names the command line is a script's (see launch.ts); no script can have such a name, since
+ * scripts have an extension.
+ */
+
+export interface Subcommand {
+  /** For --help: one line. */
+  readonly summary: string
+  /** Loaded when asked for: a launch should not wait for what it does not use. */
+  readonly load: () => Promise<SubcommandModule>
+}
+
+export interface SubcommandModule {
+  /**
+   * @param argv what follows the subcommand's name.
+   * @returns the exit code. @throws LockstepError for a wrong command line.
+   */
+  run(argv: readonly string[]): Promise<number>
+}
+
+export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {}
+
+/** The subcommand that a command line begins with, if any. */
+export function findSubcommand(argv: readonly string[]): Subcommand | undefined {
+  const [name] = argv
+  return name !== undefined && Object.hasOwn(SUBCOMMANDS, name) ? SUBCOMMANDS[name] : undefined
+}
