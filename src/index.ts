@@ -20,6 +20,7 @@ export { Progress, type ProgressOptions } from './observe/progress.js'
 export { formatTable } from './observe/table.js'
 export type { BatchInput, BatchInputs } from './runtime/batch.js'
 export type { Ddp, DdpOptions, EvaluationBatch, EvaluationResult, StepResult } from './runtime/ddp.js'
+export { type Flags, readFlags } from './runtime/flags.js'
 export type { LossFunction, LossName } from './runtime/losses.js'
 export type { FunctionalModel } from './runtime/model.js'
 export {
