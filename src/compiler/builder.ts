@@ -37,6 +37,8 @@ export class Builder {
   private readonly byContent = new Map<string, string>()
   private readonly memo = new Map<string, string>()
   private count = 0
+  /** What is being lowered, `layer/kernel`: nodes are named after it. */
+  scope = ''
 
   /** @param block channels in a block; undefined: nothing is lowered to the blocked layout. */
   constructor(readonly block?: number) {}
@@ -54,7 +56,8 @@ export class Builder {
     domain?: string,
   ): string[] {
     const outputs = Array.from({ length: count }, () => `t${this.count++}`)
-    this.nodes.push({ op, inputs, outputs, attributes, ...(domain && { domain }) })
+    const name = `${this.scope}#${this.nodes.length}`
+    this.nodes.push({ name, op, inputs, outputs, attributes, ...(domain && { domain }) })
     return outputs
   }
 

@@ -19,6 +19,8 @@ export interface Value extends Spec {
 /** One TensorFlow.js kernel call. A missing optional input (a dense layer without bias) is undefined. */
 export interface KernelNode {
   readonly kernel: string
+  /** The layer that was being called, with ` (backward)` when its gradient was being taken; undefined outside of layers. */
+  readonly layer?: string
   readonly inputs: readonly (Value | undefined)[]
   // TensorFlow.js types attributes per kernel; each op's file casts them at its own door.
   readonly attrs: unknown

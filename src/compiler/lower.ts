@@ -28,7 +28,11 @@ export function lower(graph: KernelGraph, block?: number): Lowered {
   for (const [value, data] of graph.constants) {
     builder.define(value, builder.constant(value.dtype, value.shape, data))
   }
-  for (const node of graph.nodes) opFor(node.kernel)!.lower(builder, node)
+  for (const node of graph.nodes) {
+    builder.scope = node.layer === undefined ? node.kernel : `${node.layer}/${node.kernel}`
+    opFor(node.kernel)!.lower(builder, node)
+  }
+  builder.scope = 'output'
   // Each output gets a name of its own, also when it is an input or another output too.
   const outputs = graph.outputs.map((value, i) => {
     builder.nodes.push({

@@ -14,6 +14,8 @@ export type OnnxType = keyof typeof onnxType
 export type OnnxAttribute = number | string | readonly number[] | { readonly float: number }
 
 export interface OnnxNode {
+  /** What a profile calls it; without it the name of its first output. */
+  readonly name?: string
   readonly op: string
   readonly inputs: readonly string[]
   readonly outputs: readonly string[]
@@ -130,7 +132,7 @@ export function encodeModel(graph: OnnxGraph): Uint8Array {
 
 function encodeNode(node: OnnxNode): object {
   return {
-    name: node.outputs[0],
+    name: node.name ?? node.outputs[0],
     opType: node.op,
     domain: node.domain ?? '',
     input: node.inputs,

@@ -91,7 +91,8 @@ export class Recording {
     specs: readonly Spec[],
   ): Value[] {
     const outputs = specs.map((spec) => this.value(spec))
-    this.nodes.push({ kernel, inputs, attrs, outputs })
+    const layer = this.layers.at(-1)
+    this.nodes.push({ kernel, inputs, attrs, outputs, ...(layer !== undefined && { layer }) })
     return outputs
   }
 

@@ -81,6 +81,7 @@ function differentiated(
         `the loss has shape [${loss.shape}]; a training step needs a scalar (take tf.mean)`,
       )
     }
+    nameBackward(recording)
     return loss as tf.Scalar
   }
   const grads = gradientsOf(lossOf, trainable)
@@ -90,6 +91,31 @@ function differentiated(
     return recording.tensor(recording.constant(new Float32Array(variable.size), variable.shape, 'float32'))
   }
   return [...outputs, ...trainable.map(gradient)]
+}
+
+/** Makes what the backward pass records name the layers of the forward pass, up to the sums of several gradients. */
+function nameBackward(recording: Recording): void {
+  const layerOf = new Map(recording.nodes.flatMap(({ outputs, layer }) => outputs.map((v) => [v, layer])))
+  for (const node of tf.engine().state.activeTape ?? []) {
+    const { gradient } = node
+    const layer = layerOf.get(recording.lookUp(node.outputs[0]!))
+    const scope = layer === undefined ? [] : [`${layer} (backward)`]
+    const enter = () => recording.layers.splice(0, recording.layers.length, ...scope)
+    if (!gradient) continue
+    node.gradient = (dys) => {
+      enter()
+      const gradients = Object.entries(gradient(dys))
+      return Object.fromEntries(
+        gradients.map(([input, compute]) => [
+          input,
+          () => {
+            enter()
+            return compute()
+          },
+        ]),
+      )
+    }
+  }
 }
 
 function gradientsOf(loss: () => tf.Scalar, trainable: readonly tf.Variable[]): tf.NamedTensorMap {
