@@ -3,31 +3,15 @@
  * it knows nothing of TensorFlow.js.
  */
 import type { InferenceSession, Tensor } from 'onnxruntime-node'
-import { LockstepError } from '../errors.js'
 import type { Numbers } from './graph.js'
 import { encodeModel, type OnnxGraph, type OnnxValue } from './onnx.js'
-
-type Ort = typeof import('onnxruntime-node')
-
-let loading: Promise<Ort> | undefined
-
-/** onnxruntime-node, which npm silently leaves out when its install script cannot reach the network. */
-function loadOrt(): Promise<Ort> {
-  // It would otherwise write a device id and logs to the home and temporary directories, and report to its maker.
-  process.env.ORT_DISABLE_TELEMETRY ??= '1'
-  loading ??= import('onnxruntime-node').catch((cause) => {
-    throw new LockstepError(
-      'onnxruntime-node is not installed or does not load; install it with: ' +
-        'ONNXRUNTIME_NODE_INSTALL=skip npm install onnxruntime-node',
-      { cause },
-    )
-  })
-  return loading
-}
+import { loadOrt, type Ort, type Provider } from './onnxruntime.js'
 
 export interface SessionOptions {
   /** Threads one run may use, the calling one included. */
   readonly threads: number
+  /** Default: cpu. */
+  readonly provider?: Provider
 }
 
 /** Named buffers for a session's inputs or outputs; the session reads and writes them in place. */
@@ -48,9 +32,10 @@ export class Session {
     private readonly graph: OnnxGraph,
   ) {}
 
-  static async create(graph: OnnxGraph, { threads }: SessionOptions): Promise<Session> {
+  static async create(graph: OnnxGraph, { threads, provider = 'cpu' }: SessionOptions): Promise<Session> {
     const ort = await loadOrt()
     const session = await ort.InferenceSession.create(encodeModel(graph), {
+      executionProviders: [provider],
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       executionMode: 'sequential',
