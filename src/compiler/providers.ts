@@ -65,9 +65,14 @@ async function isInstalled(provider: Provider): Promise<boolean> {
   const { listSupportedBackends } = await loadOrt()
   const backend = listSupportedBackends().find(({ name }) => name === provider)
   if (backend === undefined || backend.bundled) return backend !== undefined
-  const binaries = join(dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')), 'bin')
+  const binaries = join(
+    dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')),
+    'bin',
+  )
   return readdirSync(binaries).some((abi) =>
-    existsSync(join(binaries, abi, process.platform, process.arch, `libonnxruntime_providers_${provider}.so`)),
+    existsSync(
+      join(binaries, abi, process.platform, process.arch, `libonnxruntime_providers_${provider}.so`),
+    ),
   )
 }
 

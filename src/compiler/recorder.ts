@@ -23,6 +23,9 @@ export class UntraceableError extends LockstepError {
   override name = 'UntraceableError'
 }
 
+/** One that must not run eagerly either: each rank would keep values of its own in a variable that nobody exchanges. */
+export class ForeignVariableError extends UntraceableError {}
+
 /** Everything one trace has seen. A fresh one per trace; the backend writes to the current one. */
 export class Recording {
   readonly nodes: KernelNode[] = []
@@ -51,7 +54,7 @@ export class Recording {
     if (known !== undefined)
       return sameShape(known.shape, info.shape) ? known : this.reshaped(known, info.shape)
     if (info instanceof tf.Variable) {
-      throw new UntraceableError(
+      throw new ForeignVariableError(
         `the model reads variable ${info.name} ${this.where()}, which is not among its weights or params and would ` +
           'keep its present value for ever: list it',
       )

@@ -3,10 +3,11 @@
  * TensorFlow.js' own gradient functions call kernels, so the backward pass is recorded like the forward one.
  */
 import * as tf from '@tensorflow/tfjs-core'
-import { withGradients } from './gradients/index.js'
+import { gradientsOf } from './differentiate.js'
+import { gradientTable } from './gradients/index.js'
 import { type KernelGraph, printGraph, type Spec } from './graph.js'
 import { type Layer, withLayers } from './layers/index.js'
-import { type Recording, UntraceableError, withRecording } from './recorder.js'
+import { ForeignVariableError, type Recording, UntraceableError, withRecording } from './recorder.js'
 
 export interface TraceRequest {
   /** Variables whose gradients are wanted; empty for a forward pass. */
@@ -54,7 +55,7 @@ function traceOnce({ trainable, frozen, layers, inputs, body }: TraceRequest): T
     const updated = [...recording.assigned.keys()].map((variable) => {
       const position = frozen.indexOf(variable)
       if (position >= 0) return trainable.length + position
-      throw new UntraceableError(
+      throw new ForeignVariableError(
         `the model assigns variable ${variable.name} during a training step, which ` +
           (trainable.includes(variable) ? 'the optimizer updates' : 'is not among its weights or params') +
           ': assign only variables that are not trained, and list them',
@@ -75,16 +76,10 @@ function differentiated(
   let outputs: tf.Tensor[] = []
   const lossOf = () => {
     outputs = run()
-    const loss = outputs[0]!
-    if (loss.rank !== 0) {
-      throw new UntraceableError(
-        `the loss has shape [${loss.shape}]; a training step needs a scalar (take tf.mean)`,
-      )
-    }
     nameBackward(recording)
-    return loss as tf.Scalar
+    return outputs[0]!
   }
-  const grads = gradientsOf(lossOf, trainable)
+  const { grads } = gradientsOf(lossOf, trainable, gradientTable)
   const gradient = (variable: tf.Variable): tf.Tensor => {
     const found = grads[variable.name]
     if (found != null) return found
@@ -116,35 +111,6 @@ function nameBackward(recording: Recording): void {
       )
     }
   }
-}
-
-function gradientsOf(loss: () => tf.Scalar, trainable: readonly tf.Variable[]): tf.NamedTensorMap {
-  try {
-    return withGradients(() => tf.variableGrads(loss, [...trainable]).grads)
-  } catch (cause) {
-    const reason = gradientFailure((cause as Error).message)
-    throw reason === undefined ? cause : new UntraceableError(reason, { cause })
-  }
-}
-
-/** What to do about an error of TensorFlow.js' tape, which tells its errors apart by their messages only. */
-function gradientFailure(message: string): string | undefined {
-  const missing = /gradient function not found for (\w+)/.exec(message)?.[1]
-  if (missing !== undefined) {
-    return (
-      `TensorFlow.js has no gradient of its op ${missing}, through which the loss depends on a trainable variable; ` +
-      'use an op that has one'
-    )
-  }
-  const wrong = /^Error in gradient for op (\w+)\./.exec(message)?.[1]
-  if (wrong !== undefined) {
-    return (
-      `the gradient of op ${wrong} has another shape than the input that it belongs to: a tf.customGrad is wrong, or ` +
-      "TensorFlow.js' own for inputs that broadcast; give them one shape first (tf.broadcastTo)"
-    )
-  }
-  if (!message.startsWith('Cannot find a connection')) return undefined
-  return 'the loss does not depend on any trainable variable: compute it from what the model returns'
 }
 
 const REPEATED = 'which a recorded training step would repeat at every step'

@@ -15,8 +15,9 @@ import { LockstepError } from '../errors.js'
 import { countCorrect } from './accuracy.js'
 import { type BatchInputs, checkLabels, checkShape, type Input, readInputs } from './batch.js'
 import type { JsonObject } from './checkpoint/checkpoints.js'
-import { Constraints } from './constraints.js'
 import { loadCheckpoint, saveCheckpoint } from './ddp-checkpoint.js'
+import { chooseEngine, type EngineOptions } from './engines/choose.js'
+import type { Engine } from './engines/engine.js'
 import { averageOverRanks, type Bucket, bucketsOf, sumOverRanks } from './gradient-exchange.js'
 import { type LossFunction, type LossName, lossOf } from './losses.js'
 import { type FunctionalModel, type Model, modelOf } from './model.js'
@@ -24,9 +25,8 @@ import { optimizerOf } from './optimizers/from-tensorflow.js'
 import type { Optimizer } from './optimizers/index.js'
 import { partOf, updatable } from './optimizers/ranges.js'
 import { Parameters, STATS } from './parameters.js'
-import { TrainingPrograms } from './training-programs.js'
 
-export interface DdpOptions {
+export interface DdpOptions extends EngineOptions {
   /**
    * Needed for a layers model: a loss by name, or a function of (labels, predictions) with the batch's mean. For a model
    * of several outputs one for all, or one for each; they are added up.
@@ -70,8 +70,7 @@ const BUCKET_BYTES = 4 * 2 ** 20
 export class Ddp {
   private readonly model: Model
   private readonly parameters: Parameters
-  private readonly programs: TrainingPrograms
-  private readonly constraints: Constraints
+  private readonly computing: Engine
   private readonly optimizer: Optimizer
   /** Of all parameters, in the order that programs number them. */
   private readonly views: readonly Float32Array[]
@@ -98,8 +97,10 @@ export class Ddp {
     this.seed = seed
     this.parameters = new Parameters(this.model.parameters, this.optimizer.slots)
     this.views = this.parameters.views()
-    this.programs = new TrainingPrograms(this.model, this.parameters, threads)
-    this.constraints = new Constraints(this.model, this.parameters, threads)
+    const warn = (line: string) => {
+      if (links.rank === 0) console.error(`lockstep: ${line}`)
+    }
+    this.computing = chooseEngine(this.model, this.parameters, options, threads, warn)
     this.buckets = bucketsOf(this.parameters.reduced.length, bucketBytes)
   }
 
@@ -108,9 +109,14 @@ export class Ddp {
     return this.steps
   }
 
+  /** What computes: `onnx`, or `tfjs` where that was asked for or the model could not be compiled. */
+  get engine(): Engine['name'] {
+    return this.computing.name
+  }
+
   /** Milliseconds this rank has spent on tracing models and building sessions. */
   get compileMs(): number {
-    return this.programs.compileMs
+    return this.computing.compileMs
   }
 
   /** Shares the gradient buffer where the ranks share memory, and gives every rank rank 0's parameters. */
@@ -154,7 +160,7 @@ export class Ddp {
     const states = await averages
     if (result === undefined) throw await this.notFinite(ownLoss)
     this.takeOver(states)
-    await this.constraints.apply()
+    await this.computing.constrain()
     this.steps++
     return result
   }
@@ -185,7 +191,7 @@ export class Ddp {
     for await (const { x, y } of batches) {
       const [features, labels] = this.readBatch(x, y)
       const samples = features[0]!.spec.shape[0]!
-      const { loss, predictions } = await this.programs.evaluate(features, labels)
+      const { loss, predictions } = await this.computing.evaluate(features, labels)
       totals[0]! += loss * samples
       totals[1]! += samples
       if (classes === undefined) continue
@@ -211,7 +217,7 @@ export class Ddp {
 
   /** The same for a model of several outputs: one array for each. */
   async predictAll(x: BatchInputs): Promise<NdArray[]> {
-    const outputs = await this.programs.predict(this.readFeatures(x))
+    const outputs = await this.computing.predict(this.readFeatures(x))
     return outputs.map(({ data, shape }) => ({ data: data.slice(), shape }))
   }
 
@@ -252,8 +258,7 @@ export class Ddp {
 
   /** Frees the compiled programs. */
   async release(): Promise<void> {
-    await this.programs.release()
-    await this.constraints.release()
+    await this.computing.release()
   }
 
   /** Fills the gradient buffer with sums over this rank's samples, and the stats with their loss and number. */
@@ -261,7 +266,7 @@ export class Ddp {
     const [features, labels] = this.readBatch(x, y)
     const samples = features[0]!.spec.shape[0]!
     const key = [this.seed, this.links.rank, this.passes++]
-    const updates = await this.programs.train(features, labels, samples, key)
+    const updates = await this.computing.train(features, labels, samples, key)
     this.parameters.stats[1] = samples
     return updates
   }

@@ -1,18 +1,17 @@
 /**
- * Layers that are written anew for the compiler, one row each, and the patch that puts them in place during a trace:
+ * Layers that are written anew for the compiler, one row each, and the patch that puts them in place during a step:
  * because they draw random numbers, because TensorFlow.js has no gradient for them, or because a kernel of their own is
  * faster than what TensorFlow.js writes.
  */
-import type { Recording } from '../recorder.js'
 import { batchNormalization } from './batch-norm.js'
 import { dropout, spatialDropout1d } from './dropout.js'
-import type { Call, Layer } from './layer.js'
+import type { Call, Layer, LayerHost } from './layer.js'
 import { layerNormalization } from './layer-norm.js'
 import { alphaDropout, gaussianDropout, gaussianNoise } from './noise.js'
 import { redrawMasks, refuseStateful } from './recurrent.js'
 import { thresholdedRelu } from './thresholded-relu.js'
 
-export type { Layer } from './layer.js'
+export type { Layer, LayerHost } from './layer.js'
 
 const rewritten: Readonly<Record<string, Call>> = {
   AlphaDropout: alphaDropout,
@@ -29,11 +28,11 @@ const rewritten: Readonly<Record<string, Call>> = {
  * Runs `body` with every layer saying its name while it is called, and with layers in the table written anew.
  * The layers are as before when it returns.
  */
-export function withLayers<T>(models: readonly Layer[], recording: Recording, body: () => T): T {
+export function withLayers<T>(models: readonly Layer[], host: LayerHost, body: () => T): T {
   const layers = new Set(models.flatMap(flatten))
   const undo = [...layers].flatMap((layer) => [
-    redrawMasks(layer, (shape) => recording.random(shape, layer.name)),
-    patchCall(layer, recording),
+    redrawMasks(layer, (shape) => host.random(shape, layer.name)),
+    patchCall(layer, host),
   ])
   try {
     return body()
@@ -43,24 +42,25 @@ export function withLayers<T>(models: readonly Layer[], recording: Recording, bo
 }
 
 /** @returns what puts the layer's `call` back. */
-function patchCall(layer: Layer, recording: Recording): () => void {
+function patchCall(layer: Layer, host: LayerHost): () => void {
   const { call } = layer
   // Its own property, where it has one: most layers have `call` from their class.
   const own = Object.getOwnPropertyDescriptor(layer, 'call')
   const anew = rewritten[layer.getClassName()]
   layer.call = (inputs, kwargs) => {
-    recording.layers.push(layer.name)
+    host.layers.push(layer.name)
     try {
-      refuseStateful(layer)
+      if (!host.eager) refuseStateful(layer)
       if (anew === undefined) return call.call(layer, inputs, kwargs)
       const [input] = Array.isArray(inputs) ? inputs : [inputs]
       const output = anew(layer, input!, {
         training: kwargs?.training === true,
-        uniform: (shape) => recording.random(shape, layer.name),
+        eager: host.eager === true,
+        uniform: (shape) => host.random(shape, layer.name),
       })
       return output ?? call.call(layer, inputs, kwargs)
     } finally {
-      recording.layers.pop()
+      host.layers.pop()
     }
   }
   return () => {

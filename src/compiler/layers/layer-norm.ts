@@ -13,7 +13,8 @@ interface LayerNormLayer {
 }
 
 /** Over any dimensions: they are moved to the end and taken as one. */
-export const layerNormalization: Call = (given, input) => {
+export const layerNormalization: Call = (given, input, { eager }) => {
+  if (eager) return undefined
   const layer = given as Layer & LayerNormLayer
   const axes = layer.axis.map((axis) => (axis < 0 ? axis + input.rank : axis))
   const [moved, back] = movedLast(input, axes)

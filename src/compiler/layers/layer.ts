@@ -7,8 +7,19 @@ export type Layer = layers.Layer
 /** A tensor uniform in [0, 1), drawn anew at every run of the step. */
 export type Uniform = (shape: readonly number[]) => tf.Tensor
 
+/** Who calls the layers: a recording, or TensorFlow.js eagerly. */
+export interface LayerHost {
+  /** The layers being called right now, outermost first. */
+  readonly layers: string[]
+  /** A tensor uniform in [0, 1), drawn anew at every run of the step. */
+  random(shape: readonly number[], layer: string): tf.Tensor
+  /** Set where kernels run as they are called: those of our own do not exist there. */
+  readonly eager?: boolean
+}
+
 export interface CallContext {
   readonly training: boolean
+  readonly eager: boolean
   readonly uniform: Uniform
 }
 

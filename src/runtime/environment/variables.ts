@@ -36,6 +36,22 @@ export const DEFAULT_ADDRESS = '127.0.0.1'
 export const TRANSPORTS = ['auto', 'shm', 'tcp', 'ws'] as const
 export type Transport = (typeof TRANSPORTS)[number]
 
+/** Which engine computes, over what the script asks for: `ddp-launch --engine`. Works without the launcher too. */
+export const ENGINE_VARIABLE = 'LOCKSTEP_ENGINE'
+export const ENGINES = ['auto', 'onnx', 'onnx:cpu', 'onnx:webgpu', 'onnx:cuda', 'tfjs'] as const
+export type EngineSetting = (typeof ENGINES)[number]
+
+/** @throws LockstepError naming the engines when the variable holds none of them. */
+export function readEngine(env: Variables = process.env): EngineSetting | undefined {
+  const value = env[ENGINE_VARIABLE]
+  if (value === undefined) return undefined
+  const known = ENGINES.find((name) => name === value)
+  if (known !== undefined) return known
+  throw new LockstepError(
+    `environment variable ${ENGINE_VARIABLE} is "${value}": expected one of ${ENGINES.join(', ')}`,
+  )
+}
+
 /**
  * "1" when the launcher's own output is a terminal. A rank may then write one *live line* to its stdout: `\r`, the
  * text, `\r`, in one write and without a newline. The launcher redraws it in place; the next line of that rank, or
@@ -46,6 +62,11 @@ export const LIVE_VARIABLE = 'LOCKSTEP_LIVE'
 export const REPORT_FD_VARIABLE = 'LOCKSTEP_REPORT_FD'
 /** Process id of the launcher, for noticing that it died before it could tell anybody of this rank. */
 export const LAUNCHER_PID_VARIABLE = 'LOCKSTEP_LAUNCHER_PID'
+
+/** How often all ranks have started again after a failure, how often they may, and the name of the job: for scripts. */
+export const RESTART_COUNT_VARIABLE = 'LOCKSTEP_RESTART_COUNT'
+export const MAX_RESTARTS_VARIABLE = 'LOCKSTEP_MAX_RESTARTS'
+export const RUN_ID_VARIABLE = 'LOCKSTEP_RUN_ID'
 
 type Variables = Readonly<Record<string, string | undefined>>
 

@@ -1,44 +1,40 @@
 /**
- * The compiled programs of one model: one per batch shape for training, one for evaluation. Each is traced and built
- * when its shape is first seen, and then kept. It runs programs; it exchanges and updates nothing.
+ * The compiled engine: one onnxruntime program per batch shape for training, one for evaluation. Each is traced and built
+ * when its shape is first seen, and then kept.
  */
 import * as tf from '@tensorflow/tfjs-core'
-import { type Output, Program, type ProgramRequest, type Update } from '../compiler/program.js'
-import { LockstepError } from '../errors.js'
-import type { Input } from './batch.js'
-import type { Model } from './model.js'
-import type { Parameters } from './parameters.js'
+import type { Provider } from '../../compiler/onnxruntime.js'
+import { type Output, Program, type ProgramRequest, type Update } from '../../compiler/program.js'
+import { resolveProvider } from '../../compiler/providers.js'
+import { LockstepError } from '../../errors.js'
+import type { Input } from '../batch.js'
+import type { Model } from '../model.js'
+import type { Parameters } from '../parameters.js'
+import { type Engine, type Evaluation, NO_PREDICT } from './engine.js'
+import { Constraints } from './onnx-constraints.js'
 
-/** What a pass without gradients gives back; the next pass of the same shape overwrites its buffers. */
-export interface Evaluation {
-  readonly loss: number
-  /** One for each output of the model, [batch, …]; none for a functional model without `predict`. */
-  readonly predictions: readonly Output[]
-}
-
-export class TrainingPrograms {
+export class OnnxEngine implements Engine {
+  readonly name = 'onnx'
   private readonly training = new Map<string, Promise<Program>>()
   private readonly forward = new Map<string, Promise<Program>>()
   private readonly trainable: tf.Variable[]
   private readonly frozen: tf.Variable[]
-  /** Milliseconds spent so far on tracing models and building sessions. */
+  private readonly constraints: Constraints
   compileMs = 0
 
   constructor(
     private readonly model: Model,
     private readonly parameters: Parameters,
     private readonly threads: number,
+    private readonly provider: Provider | 'auto' = 'auto',
   ) {
     const variables = (trainable: boolean) =>
       model.parameters.filter((p) => p.trainable === trainable).map((p) => p.variable)
     this.trainable = variables(true)
     this.frozen = variables(false)
+    this.constraints = new Constraints(model, parameters, (request) => this.compile(request))
   }
 
-  /**
-   * One forward and backward pass: writes `weight` × loss to the first stat and `weight` × gradients to the
-   * gradient buffer. Random layers draw from `key`. @returns new values of moving averages and the like.
-   */
   async train(
     x: readonly Input[],
     y: readonly Input[],
@@ -47,10 +43,9 @@ export class TrainingPrograms {
   ): Promise<readonly Update[]> {
     const program = await remember(this.training, shapeKey(x, y), () => this.compileTraining(x, y))
     await program.run([...dataOf(x, y), Float32Array.of(weight)], key)
-    return program.updates
+    return program.updates.toSorted((a, b) => a.param - b.param)
   }
 
-  /** Loss and predictions, random layers switched off. */
   async evaluate(x: readonly Input[], y: readonly Input[]): Promise<Evaluation> {
     const program = await remember(this.forward, shapeKey(x, y), () => this.compileEvaluation(x, y))
     await program.run(dataOf(x, y), [])
@@ -58,14 +53,18 @@ export class TrainingPrograms {
     return { loss: loss!.data[0]!, predictions }
   }
 
-  /** Predictions alone, one for each output of the model. */
   async predict(x: readonly Input[]): Promise<readonly Output[]> {
     const program = await remember(this.forward, shapeKey(x), () => this.compilePrediction(x))
     await program.run(dataOf(x), [])
     return program.outputs
   }
 
+  constrain(): Promise<void> {
+    return this.constraints.apply()
+  }
+
   async release(): Promise<void> {
+    await this.constraints.release()
     for (const program of [...this.training.values(), ...this.forward.values()])
       await (await program).release()
     this.training.clear()
@@ -102,16 +101,13 @@ export class TrainingPrograms {
 
   private async compilePrediction(x: readonly Input[]): Promise<Program> {
     const { predict } = this.model
-    if (predict === undefined) {
-      throw new LockstepError(
-        'predict() needs a predict function: pass { params, loss, predict: (x) => tf.Tensor }',
-      )
-    }
+    if (predict === undefined) throw new LockstepError(NO_PREDICT)
     return this.compile({ ...this.request(x), body: predict })
   }
 
   private async compile(request: ProgramRequest): Promise<Program> {
-    const program = await Program.compile(request, { threads: this.threads })
+    const provider = await resolveProvider(this.provider)
+    const program = await Program.compile(request, { threads: this.threads, provider })
     this.compileMs += program.compileMs
     return program
   }

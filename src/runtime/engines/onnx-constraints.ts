@@ -2,9 +2,9 @@
  * Constraints on weights (maxNorm, unitNorm, nonNeg, minMaxNorm, or one's own), applied after every update as Keras does;
  * TensorFlow.js itself applies them nowhere in training. One compiled program for all constrained weights.
  */
-import { Program } from '../compiler/program.js'
-import type { Model } from './model.js'
-import type { Parameters } from './parameters.js'
+import type { Program, ProgramRequest } from '../../compiler/program.js'
+import type { Model } from '../model.js'
+import type { Parameters } from '../parameters.js'
 
 export class Constraints {
   private program: Promise<Program> | undefined
@@ -15,7 +15,7 @@ export class Constraints {
   constructor(
     model: Model,
     parameters: Parameters,
-    private readonly threads: number,
+    private readonly compileProgram: (request: ProgramRequest) => Promise<Program>,
   ) {
     const trainable = model.parameters.filter((parameter) => parameter.trainable)
     const views = parameters.views()
@@ -50,6 +50,6 @@ export class Constraints {
       params: this.values,
       gradients: [],
     }
-    return Program.compile(request, { threads: this.threads })
+    return this.compileProgram(request)
   }
 }

@@ -1,0 +1,55 @@
+/** Which engine computes: what the script's options ask for, unless --engine says otherwise. It runs nothing. */
+import { PROVIDERS, type Provider } from '../../compiler/onnxruntime.js'
+import { LockstepError } from '../../errors.js'
+import { type EngineSetting, readEngine } from '../environment/variables.js'
+import type { Model } from '../model.js'
+import type { Parameters } from '../parameters.js'
+import type { Engine } from './engine.js'
+import { FallbackEngine } from './fallback.js'
+import { OnnxEngine } from './onnx.js'
+import { TfjsEngine } from './tfjs.js'
+
+export interface EngineOptions {
+  /** `auto` (default): compiled by onnxruntime, or eagerly by TensorFlow.js where a model cannot be compiled. */
+  readonly engine?: 'auto' | 'onnx' | 'tfjs'
+  /** Where onnxruntime computes; `auto` (default): on CUDA where it is installed and starts, else on the cpu. */
+  readonly provider?: Provider | 'auto'
+}
+
+/**
+ * @param warn is given one line when the model has to run eagerly
+ * @throws LockstepError for an engine or a provider that there is not
+ */
+export function chooseEngine(
+  model: Model,
+  parameters: Parameters,
+  options: EngineOptions,
+  threads: number,
+  warn: (line: string) => void,
+  setting = readEngine(),
+): Engine {
+  const { engine = 'auto', provider = 'auto' } = setting === undefined ? options : optionsOf(setting)
+  oneOf('engine', engine, ['auto', 'onnx', 'tfjs'])
+  oneOf('provider', provider, ['auto', ...PROVIDERS])
+  if (engine === 'tfjs' && provider !== 'auto') {
+    throw new LockstepError(
+      `provider ${provider} was given for engine tfjs, which computes on the TensorFlow.js backend that is registered: ` +
+        'leave provider out, or use engine onnx',
+    )
+  }
+  if (engine === 'tfjs') return new TfjsEngine(model, parameters)
+  const compiled = new OnnxEngine(model, parameters, threads, provider)
+  if (engine === 'onnx') return compiled
+  return new FallbackEngine(compiled, new TfjsEngine(model, parameters), warn)
+}
+
+/** `onnx:webgpu` → engine onnx, provider webgpu. */
+function optionsOf(setting: EngineSetting): EngineOptions {
+  const [engine, provider] = setting.split(':')
+  return { engine, ...(provider !== undefined && { provider }) } as EngineOptions
+}
+
+function oneOf(what: string, given: string, known: readonly string[]): void {
+  if (known.includes(given)) return
+  throw new LockstepError(`${what} is ${JSON.stringify(given)}: expected ${known.join(', ')}`)
+}

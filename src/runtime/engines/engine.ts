@@ -1,0 +1,39 @@
+/**
+ * What a training step needs of whoever computes it: passes from a batch to a loss, to gradients, to predictions. An
+ * engine reads parameters from the flat buffers and writes gradients into them; it exchanges and updates nothing.
+ */
+import type { Output, Update } from '../../compiler/program.js'
+import type { Input } from '../batch.js'
+
+/** What a pass without gradients gives back; the next pass of the same shape may overwrite its buffers. */
+export interface Evaluation {
+  readonly loss: number
+  /** One for each output of the model, [batch, …]; none for a functional model without `predict`. */
+  readonly predictions: readonly Output[]
+}
+
+export interface Engine {
+  readonly name: 'onnx' | 'tfjs'
+  /** Milliseconds spent so far on preparing programs. */
+  readonly compileMs: number
+  /**
+   * One forward and backward pass: writes `weight` × loss to the first stat and `weight` × gradients to the gradient
+   * buffer. Random layers draw from `key`. @returns new values of moving averages and the like, by position.
+   */
+  train(
+    x: readonly Input[],
+    y: readonly Input[],
+    weight: number,
+    key: readonly number[],
+  ): Promise<readonly Update[]>
+  /** Loss and predictions, random layers switched off. */
+  evaluate(x: readonly Input[], y: readonly Input[]): Promise<Evaluation>
+  /** Predictions alone, one for each output of the model. */
+  predict(x: readonly Input[]): Promise<readonly Output[]>
+  /** Puts weights with a constraint (maxNorm, unitNorm, …) back into what it allows: the same on every rank. */
+  constrain(): Promise<void>
+  release(): Promise<void>
+}
+
+export const NO_PREDICT =
+  'predict() needs a predict function: pass { params, loss, predict: (x) => tf.Tensor }'
