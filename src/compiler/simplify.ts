@@ -7,7 +7,7 @@ import { type KernelGraph, type KernelNode, printAttrs, sameShape, sizeOf, type 
 
 /** The simplified graph; `graph` itself is left alone. */
 export function simplify(graph: KernelGraph): KernelGraph {
-  return dropUnused(foldActivations(foldBiases(foldPaddings(mergeDuplicates(graph)))))
+  return dropUnused(foldActivations(foldBiases(foldPaddings(foldPooledReLU(mergeDuplicates(graph))))))
 }
 
 /** Replaces values as it walks the nodes in order; a rule returns the value to use instead, or undefined. */
@@ -61,6 +61,29 @@ function countUses(graph: KernelGraph): Map<Value, number> {
     if (v) uses.set(v, (uses.get(v) ?? 0) + 1)
   }
   return uses
+}
+
+/**
+ * The gradient of max-pooling(relu(z)), through both: the pixel that is a window's maximum is positive exactly when the
+ * maximum is, so the ReLU's part is done on the pooled image.
+ */
+function foldPooledReLU(graph: KernelGraph): KernelGraph {
+  const uses = countUses(graph)
+  const pools = new Map<Value, KernelNode>()
+  const steps = new Map<Value, Value>()
+  return rewrite(graph, (node) => {
+    const [a, b] = node.inputs as [Value, Value]
+    const [output] = node.outputs as [Value]
+    if (node.kernel === 'MaxPoolGrad' || node.kernel === 'MaxPool3DGrad') pools.set(output, node)
+    if (node.kernel === 'Step' && (node.attrs as tf.StepAttrs).alpha === 0) steps.set(output, a)
+    if (node.kernel !== 'Multiply') return undefined
+    const product = pools.has(a) ? a : b
+    const pool = pools.get(product)
+    if (pool === undefined || uses.get(product) !== 1) return undefined
+    if (steps.get(product === a ? b : a) !== pool.inputs[1]) return undefined
+    const attrs = { ...(pool.attrs as object), onlyPositive: true }
+    return { ...pool, outputs: node.outputs, attrs }
+  })
 }
 
 type Pair = [number, number]

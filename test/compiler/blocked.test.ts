@@ -3,12 +3,13 @@ import * as tf from '@tensorflow/tfjs-core'
 import { layers } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
 import { blockSize } from '../../src/compiler/block-size.js'
+import { sizeOf } from '../../src/compiler/graph.js'
 import { lower } from '../../src/compiler/lower.js'
 import { BLOCKED_DOMAIN } from '../../src/compiler/onnx.js'
 import { simplify } from '../../src/compiler/simplify.js'
 import { trace } from '../../src/compiler/trace.js'
 import { residualBlocks } from '../../src/models/resnet.js'
-import { compare, floats } from './harness.js'
+import { compare, floats, values } from './harness.js'
 import { compareModel, images, sequentialOf } from './models.js'
 
 const block = await blockSize()
@@ -105,6 +106,60 @@ test('padding is folded into the convolution, forward and backward', () =>
     ]
     return tf.conv2d(tf.pad(tf.mul(x, 2), paddings), f, [2, 1], 'valid')
   }))
+
+/** Numbers of few different values, zeros among them: most windows have several maxima. */
+const tied = (shape: number[]) =>
+  values(
+    Array.from({ length: sizeOf(shape) }, (_, i) => ((i * 7 + (i >> 3)) % 4) - 2),
+    shape,
+  )
+
+describe('max-pooling of windows that tile the image', () => {
+  for (const [height, width] of [
+    [2, 2],
+    [1, 2],
+    [3, 1],
+    [3, 2],
+    [1, 1],
+  ] as const) {
+    const window: [number, number] = [height, width]
+    const image = [2, 2 * height, 3 * width, 2 * wide]
+    test(`${height}×${width}`, () => compare([floats(image)], (x) => tf.maxPool(x, window, window, 'valid')))
+    test(`${height}×${width}, ties go to the first`, () =>
+      compare([tied(image)], (x) => tf.maxPool(x, window, window, 'valid')))
+    test(`${height}×${width} of a ReLU`, () =>
+      compare([tied(image)], (x) => tf.maxPool(tf.relu(x), window, window, 'valid')))
+  }
+
+  test('windows that overlap, or leave pixels out, of a ReLU', () =>
+    compare([floats([2, 7, 7, wide])], (x) => [
+      tf.maxPool(tf.relu(x), 3, 2, 'same'),
+      tf.maxPool(tf.relu(x), 2, 2, 'valid'),
+    ]))
+
+  test('asks nobody for positions, and applies the ReLU to the pooled image', () => {
+    const x = tf.variable(tf.zeros([2, 4, 4, 16]))
+    const graph = simplify(
+      trace({
+        trainable: [x],
+        frozen: [],
+        layers: [],
+        inputs: [],
+        body: () => [tf.sum(tf.maxPool(tf.relu(x) as tf.Tensor4D, 2, 2, 'valid'))],
+      }),
+    )
+    x.dispose()
+    expect(graph.nodes.map(({ kernel }) => kernel)).not.toContain('Step')
+    const pools = lower(graph, 16).onnx.nodes.filter(({ op }) => op === 'MaxPool')
+    expect(pools.map(({ attributes }) => attributes.kernel_shape)).toEqual([
+      [2, 2],
+      [1, 2],
+      [1, 1],
+      [2, 1],
+    ])
+    expect(pools.every(({ outputs, domain }) => outputs.length === 1 && domain === BLOCKED_DOMAIN)).toBe(true)
+  })
+})
 
 test('batch normalization stays in blocks', () =>
   compareModel(

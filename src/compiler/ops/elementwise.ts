@@ -58,12 +58,20 @@ const cast = (b: Builder, name: string, to: DType) => b.add('Cast', [name], { to
 const number = (b: Builder, node: KernelNode, value: number) =>
   b.scalar(value, node.inputs[0]!.dtype === 'int32' ? 'int32' : 'float32')
 
+const LARGEST_FLOAT = (2 - 2 ** -23) * 2 ** 127
+
+/** x > 0 ? 1 : 0 in one pass: x times the largest float, clipped to [0, 1]. */
+export const positive = (b: Builder, x: string) =>
+  b.add('HardSigmoid', [x], { alpha: { float: LARGEST_FLOAT }, beta: { float: 0 } })
+
 /** x > 0 ? 1 : alpha, in x's own dtype. */
 const step: Op = unaryBy((b, [x], node) => {
   const { alpha } = node.attrs as tf.StepAttrs
-  const positive = b.add('Greater', [x!, number(b, node, 0)])
-  if (alpha === 0) return cast(b, positive, node.outputs[0]!.dtype)
-  return b.add('Where', [positive, number(b, node, 1), number(b, node, alpha)])
+  const { dtype } = node.outputs[0]!
+  if (alpha === 0 && dtype === 'float32') return positive(b, x!)
+  const isPositive = b.add('Greater', [x!, number(b, node, 0)])
+  if (alpha === 0) return cast(b, isPositive, dtype)
+  return b.add('Where', [isPositive, number(b, node, 1), number(b, node, alpha)])
 }, NUMERIC)
 
 const castOp: Op = {

@@ -2,6 +2,8 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { Builder } from '../builder.js'
 import { type KernelNode, sizeOf, type Value } from '../graph.js'
+import { cornerMax, defineTiledGrad, tiles } from './blocked-pooling.js'
+import { positive } from './elementwise.js'
 import { FLOAT, type Op } from './op.js'
 import { gradientMisfit, misfit, type Sliding, slidingOf, unreached } from './window.js'
 
@@ -26,8 +28,8 @@ function attributes({ window: { kernel_shape, strides, pads } }: Sliding) {
 }
 
 /** Pooled values and, per value, the flat position of the maximum. Made once for the forward and backward pass. */
-function maxPool(b: Builder, x: Value, attrs: unknown, output: 'values' | 'indices'): string {
-  const window = attributes(pool(x.shape, attrs))
+function maxPool(b: Builder, x: Value, sliding: Sliding, output: 'values' | 'indices'): string {
+  const window = attributes(sliding)
   const key = `MaxPool ${x.id} ${JSON.stringify(window)}`
   const values = b.once(key, () => b.add('MaxPool', [b.nchw(x)], window))
   if (output === 'values') return values
@@ -42,23 +44,39 @@ function maxPool(b: Builder, x: Value, attrs: unknown, output: 'values' | 'indic
 /** [batch, channels, ...pixels] for an image in TensorFlow.js' order. */
 const channelsSecond = (shape: readonly number[]) => [shape[0]!, shape.at(-1)!, ...shape.slice(1, -1)]
 
-/** Adds each output's gradient to the input position that was its maximum. */
-function maxPoolGrad(b: Builder, node: KernelNode): string {
+/** The attributes of a max-pooling's gradient, of which simplify.ts may say more than TensorFlow.js. */
+export interface MaxPoolGradAttrs {
+  /** Only the gradients of windows whose maximum is positive are wanted: what was pooled had gone through a ReLU. */
+  readonly onlyPositive?: boolean
+}
+
+/** Adds each output's gradient to the input position that was its maximum, the first one of several. */
+function maxPoolGrad(b: Builder, node: KernelNode): void {
   const [dy, input] = node.inputs as [Value, Value]
-  const indices = b.reshape(maxPool(b, input, node.attrs, 'indices'), [-1])
+  const [output] = node.outputs as [Value]
+  const sliding = pool(input.shape, node.attrs)
+  const { onlyPositive } = node.attrs as MaxPoolGradAttrs
+  const wanted = (gradient: string, values: string) =>
+    onlyPositive ? b.add('Mul', [gradient, positive(b, values)]) : gradient
+  if (tiles(b, input, sliding)) {
+    defineTiledGrad(b, output, wanted(b.blockedAsFour(dy), cornerMax(b, input, sliding)), input, sliding)
+    return
+  }
+  const gradient = wanted(b.nchw(dy), maxPool(b, input, sliding, 'values'))
+  const indices = b.reshape(maxPool(b, input, sliding, 'indices'), [-1])
   const zeros = b.add('ConstantOfShape', [b.ints([sizeOf(input.shape)])])
-  const flat = b.add('ScatterElements', [zeros, indices, b.reshape(b.nchw(dy), [sizeOf(dy.shape)])], {
+  const flat = b.add('ScatterElements', [zeros, indices, b.reshape(gradient, [sizeOf(dy.shape)])], {
     axis: 0,
     reduction: 'add',
   })
-  return b.reshape(flat, channelsSecond(input.shape))
+  b.define(output, b.reshape(flat, channelsSecond(input.shape)), 'nchw')
 }
 
 /**
  * Spreads each output's gradient evenly over its window: a transposed convolution, channel by channel, with a filter
  * of ones, after dividing by the number of real pixels in each window (padding is not counted).
  */
-function avgPoolGrad(b: Builder, node: KernelNode): string {
+function avgPoolGrad(b: Builder, node: KernelNode): void {
   const [dy, input] = node.inputs as [Value, Value]
   const sliding = pool(input.shape, node.attrs)
   const { positions, window } = sliding
@@ -71,7 +89,7 @@ function avgPoolGrad(b: Builder, node: KernelNode): string {
     ...attributes(sliding),
     output_padding: unreached(sliding),
   })
-  return b.reshape(spread, channelsSecond(input.shape))
+  b.define(node.outputs[0]!, b.reshape(spread, channelsSecond(input.shape)), 'nchw')
 }
 
 /** How many pixels of the image each pooling window covers, in the shape of the window's positions. */
@@ -99,26 +117,33 @@ function refuse(inputs: readonly Value[], attrs: unknown): string | undefined {
   return misfit(sliding)
 }
 
-const forward = (lowered: (b: Builder, x: Value, attrs: unknown) => string): Op => ({
+const forward = (lower: (b: Builder, x: Value, output: Value, sliding: Sliding) => void): Op => ({
   inputs: ['x'],
   dtypes: FLOAT,
   refuse,
   infer: ([x], attrs) => [{ shape: pool(x!.shape, attrs).outShape, dtype: 'float32' }],
-  lower: (b, node) => b.define(node.outputs[0]!, lowered(b, node.inputs[0]!, node.attrs), 'nchw'),
+  lower: (b, node) => {
+    const [x] = node.inputs as [Value]
+    lower(b, x, node.outputs[0]!, pool(x.shape, node.attrs))
+  },
 })
 
-const gradient = (lowered: (b: Builder, node: KernelNode) => string): Op => ({
+const gradient = (lower: Op['lower']): Op => ({
   inputs: ['dy', 'input'],
   dtypes: FLOAT,
   refuse: ([dy, input], attrs) => gradientMisfit(pool(input!.shape, attrs), dy!.shape),
   infer: ([, input]) => [{ shape: input!.shape, dtype: 'float32' }],
-  lower: (b, node) => b.define(node.outputs[0]!, lowered(b, node), 'nchw'),
+  lower,
 })
 
-const avgPool = forward((b, x, attrs) =>
-  b.add('AveragePool', [b.nchw(x)], { ...attributes(pool(x.shape, attrs)), count_include_pad: 0 }),
-)
-const maxPooling = forward((b, x, attrs) => maxPool(b, x, attrs, 'values'))
+const avgPool = forward((b, x, output, sliding) => {
+  const window = { ...attributes(sliding), count_include_pad: 0 }
+  b.define(output, b.add('AveragePool', [b.nchw(x)], window), 'nchw')
+})
+const maxPooling = forward((b, x, output, sliding) => {
+  if (tiles(b, x, sliding)) b.defineBlocked(output, cornerMax(b, x, sliding))
+  else b.define(output, maxPool(b, x, sliding, 'values'), 'nchw')
+})
 
 export const poolingOps = {
   AvgPool: avgPool,
