@@ -15,7 +15,7 @@ import { LockstepError } from '../errors.js'
 import { countCorrect } from './accuracy.js'
 import { type BatchInputs, checkLabels, checkShape, type Input, readInputs } from './batch.js'
 import type { JsonObject } from './checkpoint/checkpoints.js'
-import { loadCheckpoint, saveCheckpoint } from './ddp-checkpoint.js'
+import { DdpCheckpoints, type LoadOptions, type SaveOptions } from './ddp-checkpoint.js'
 import { chooseEngine, type EngineOptions } from './engines/choose.js'
 import type { Engine } from './engines/engine.js'
 import { averageOverRanks, type Bucket, bucketsOf, sumOverRanks } from './gradient-exchange.js'
@@ -76,6 +76,7 @@ export class Ddp {
   private readonly views: readonly Float32Array[]
   private readonly buckets: readonly Bucket[]
   private readonly seed: number
+  private readonly checkpoints: DdpCheckpoints
   private steps = 0
   /** Forward-backward passes so far: with the seed and the rank, the state of all randomness. */
   private passes = 0
@@ -102,6 +103,7 @@ export class Ddp {
     }
     this.computing = chooseEngine(this.model, this.parameters, options, threads, warn)
     this.buckets = bucketsOf(this.parameters.reduced.length, bucketBytes)
+    this.checkpoints = new DdpCheckpoints(links, this.parameters, this.optimizer)
   }
 
   /** Optimizer steps done, those before a resumed checkpoint included. */
@@ -222,20 +224,30 @@ export class Ddp {
   }
 
   /**
-   * Writes a checkpoint `directory/step-…`: parameters, optimizer state, counters and `state`, whatever else a resumed
-   * run needs. Rank 0 writes; every rank waits, and gets rank 0's error if there is one. @returns the path written.
+   * Writes a checkpoint `directory/step-…`, or `s3://bucket/prefix/step-…`: parameters, optimizer state, counters and
+   * `state`, whatever else a resumed run needs. Rank 0 writes; every rank waits, and gets rank 0's error if there is one;
+   * with `background` at the next `save`, `load`, `saved` or `close`. @returns its path.
    */
-  async save(directory: string, state: JsonObject = {}): Promise<string> {
+  async save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
     const progress = { steps: this.steps, passes: this.passes, seed: this.seed }
-    return saveCheckpoint(this.links, directory, this.parameters, this.optimizer, progress, state)
+    return this.checkpoints.save(directory, progress, state, options)
   }
 
   /**
-   * Continues from the newest checkpoint in `directory`, on every rank. @returns the `state` given to `save`, or
-   * undefined when there is no checkpoint. @throws LockstepError on every rank: damaged, or of another model.
+   * Settles when a save in the background, if there is one, is complete. All ranks must call it together.
+   * @throws LockstepError on every rank when it failed.
    */
-  async load(directory: string): Promise<JsonObject | undefined> {
-    const loaded = await loadCheckpoint(this.links, directory, this.parameters, this.optimizer)
+  async saved(): Promise<void> {
+    await this.checkpoints.saved()
+  }
+
+  /**
+   * Continues from the newest checkpoint in `directory`, on every rank; a damaged one is passed over for the one before,
+   * which rank 0 says on stderr. @returns the `state` given to `save`, or undefined when there is no checkpoint.
+   * @throws LockstepError on every rank: all are damaged, the one asked for is not there, or it is of another model.
+   */
+  async load(directory: string, options: LoadOptions = {}): Promise<JsonObject | undefined> {
+    const loaded = await this.checkpoints.load(directory, options)
     if (loaded === undefined) return undefined
     this.steps = loaded.progress.steps
     this.passes = loaded.progress.passes

@@ -87,9 +87,16 @@ export class World {
     await this.collectives.barrier()
   }
 
-  /** Leaves the world: waits for what is in flight, frees sessions, links and threads. */
+  /**
+   * Leaves the world: waits for what is in flight, frees sessions, links and threads. All ranks must call it together.
+   * @throws LockstepError on every rank when a checkpoint saved in the background could not be written.
+   */
   async close(): Promise<void> {
-    for (const trainer of this.trainers) await trainer.release()
-    await this.collectives.close()
+    try {
+      for (const trainer of this.trainers) await trainer.saved()
+    } finally {
+      for (const trainer of this.trainers) await trainer.release()
+      await this.collectives.close()
+    }
   }
 }

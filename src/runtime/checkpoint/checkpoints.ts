@@ -1,14 +1,14 @@
 /**
- * Checkpoints on disk: a folder `step-00000150` each, complete or not there at all (docs/checkpoint-format.md).
- * Refuses to know models and ranks: one process writes, and one reads.
+ * Checkpoints: a folder `step-00000150` each, complete or not there at all (docs/checkpoint-format.md).
+ * Refuses to know models and ranks, disks and buckets: one process writes, and one reads.
  */
-import { createHash } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { createHash, type Hash } from 'node:crypto'
 import { LockstepError } from '../../errors.js'
-import { explainingIo, isSystemError, readTensors, writeDurably, writeTensors } from './files.js'
-import { createFolder, folderPath, listComplete } from './folders.js'
+import { storageAt } from './locations.js'
+import { bestOf, expendable, type Metric } from './retention.js'
 import type { NamedTensor } from './safetensors.js'
+import { DamagedError, explainingIo, type Source, type Storage, type Stored } from './storage.js'
+import { readTensors, tensorPieces } from './tensors.js'
 
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject
 export interface JsonObject {
@@ -22,6 +22,21 @@ export interface Checkpoint {
   readonly optimizer: readonly NamedTensor[]
   /** Whatever else a resumed run needs: epoch, sampler position, random state, hyper-parameters. */
   readonly state: JsonObject
+  readonly metric?: Metric | undefined
+}
+
+/** Which one to read; the newest undamaged one where nothing is said. */
+export interface Which {
+  /** The one of this step. */
+  readonly step?: number | undefined
+  /** The best by the metric of this name. */
+  readonly best?: string | undefined
+}
+
+export interface Found extends Checkpoint {
+  readonly path: string
+  /** Newer ones that were passed over, and why. */
+  readonly damaged: readonly string[]
 }
 
 const FORMAT = 'lockstep-checkpoint'
@@ -32,83 +47,178 @@ const STATE = 'state.json'
 const SUMS = 'SHA256SUMS'
 
 /**
- * Writes `dir/step-<step>` under a temporary name, flushes it, and renames it: a crash at any moment leaves the
- * checkpoints that were there, and this one or nothing. Temporary folders of dead processes are removed.
- * @returns the folder's path.
+ * Writes a checkpoint that is complete or not there, whenever the process dies; those that were there stay. With
+ * `keepLast`, deletes older ones then: all but that many, the best by each metric, and the one just written.
+ * @param location a directory, or `s3://bucket/prefix`. @returns the checkpoint's path.
  * @throws LockstepError naming the path and the cause when it cannot be written; nothing of it is left then.
  */
-export function writeCheckpoint(dir: string, checkpoint: Checkpoint): Promise<string> {
-  const { step, model, optimizer, state } = checkpoint
-  const context = `cannot write checkpoint ${folderPath(dir, step)}`
-  return explainingIo(context, 'give a directory that this process may write to, on a disk with room', () =>
-    createFolder(dir, step, async (folder) => {
-      const text = `${JSON.stringify({ format: FORMAT, version: VERSION, step, state }, undefined, 2)}\n`
-      const sums = [
-        [await writeTensors(join(folder, MODEL), model), MODEL],
-        [await writeTensors(join(folder, OPTIMIZER), optimizer), OPTIMIZER],
-        [await writeDurably(join(folder, STATE), [Buffer.from(text)]), STATE],
-      ]
-      const lines = sums.map((sum) => `${sum.join('  ')}\n`).join('')
-      await writeDurably(join(folder, SUMS), [Buffer.from(lines)])
+export async function writeCheckpoint(
+  location: string,
+  { step, model, optimizer, state, metric }: Checkpoint,
+  keepLast?: number,
+): Promise<string> {
+  const storage = storageAt(location)
+  const text = `${JSON.stringify({ format: FORMAT, version: VERSION, step, metric, state }, undefined, 2)}\n`
+  const files: [name: string, pieces: Iterable<Uint8Array>][] = [
+    [MODEL, tensorPieces(model)],
+    [OPTIMIZER, tensorPieces(optimizer)],
+    [STATE, [Buffer.from(text)]],
+  ]
+  const context = `cannot write checkpoint ${storage.pathOf(step)}`
+  const path = await explainingIo(
+    context,
+    'give a directory that this process may write to, on a disk with room',
+    () =>
+      storage.create(step, async (write) => {
+        const sums: string[] = []
+        for (const [name, pieces] of files) {
+          const hash = createHash('sha256')
+          await write(name, hashed(pieces, hash))
+          sums.push(`${hash.digest('hex')}  ${name}\n`)
+        }
+        await write(SUMS, [Buffer.from(sums.join(''))])
+      }),
+  )
+  if (keepLast !== undefined) await removeOld(storage, keepLast, step, location)
+  return path
+}
+
+/**
+ * The checkpoint of the highest step, every checksum verified; a damaged one is passed over for the one before. With
+ * `which`, the one asked for and no other. Undefined when there is none at all.
+ * @throws LockstepError when `location` cannot be read, all are damaged, the one asked for is, or is not there: names
+ *   the file, what was found, what was expected, and what to do.
+ */
+export async function readCheckpoint(location: string, which: Which = {}): Promise<Found | undefined> {
+  const storage = storageAt(location)
+  const advice = 'give a directory that holds checkpoints, or a new one'
+  const context = `cannot read checkpoints in ${location}`
+  const all = await explainingIo(context, advice, () => storage.list())
+  if (all.length === 0) return undefined
+  const damaged: string[] = []
+  for (const { path } of await explainingIo(context, advice, () => choose(storage, all, which, location))) {
+    const attempt = () => readOne(storage, path)
+    try {
+      const read = await explainingIo(
+        `cannot resume from checkpoint ${path}`,
+        'see that this process can read it',
+        attempt,
+      )
+      return { path, damaged, ...parseState(read.state, path), model: read.model, optimizer: read.optimizer }
+    } catch (error) {
+      if (!(error instanceof DamagedError)) throw error
+      damaged.push(`checkpoint ${path} is damaged (${error.message})`)
+    }
+  }
+  const others = damaged.length > 1 ? `, and so are the ${damaged.length - 1} before it` : ''
+  const mend =
+    damaged.length < all.length ? 'load another' : 'delete what is damaged to start from the beginning'
+  throw new LockstepError(`cannot resume: ${damaged[0]}${others}; ${mend}`)
+}
+
+async function choose(
+  storage: Storage,
+  all: readonly Stored[],
+  { step, best }: Which,
+  location: string,
+): Promise<readonly Stored[]> {
+  if (step === undefined && best === undefined) return all
+  const chosen =
+    best === undefined ? all.find((stored) => stored.step === step) : bestOf(await rated(storage, all), best)
+  if (chosen !== undefined) return [chosen]
+  const asked = best === undefined ? `of step ${step}` : `with a metric ${best}`
+  throw new LockstepError(
+    `${location} has no checkpoint ${asked}: its steps are ${all.map((stored) => stored.step).join(', ')}; ` +
+      'load one of them, or the newest by asking for none',
+  )
+}
+
+async function removeOld(
+  storage: Storage,
+  keepLast: number,
+  written: number,
+  location: string,
+): Promise<void> {
+  const advice = 'see that this process may delete there, or save without keepLast'
+  await explainingIo(`cannot remove old checkpoints in ${location}`, advice, async () => {
+    const all = await storage.list()
+    if (all.length <= keepLast) return
+    for (const { path } of expendable(await rated(storage, all), keepLast, written))
+      await storage.remove(path)
+  })
+}
+
+/** With their metrics. One whose state cannot be read has none. */
+function rated(storage: Storage, all: readonly Stored[]): Promise<(Stored & { metric?: Metric })[]> {
+  return Promise.all(
+    all.map(async (stored) => {
+      const { metric } = await readState(storage, stored.path).catch((error): { metric?: Metric } => {
+        if (error instanceof DamagedError) return {}
+        throw error
+      })
+      return metric === undefined ? stored : { ...stored, metric }
     }),
   )
 }
 
-/**
- * The checkpoint of the highest step in `dir`, every checksum verified, and its path; undefined when `dir` holds none.
- * @throws LockstepError when `dir` cannot be read or that checkpoint is damaged: names the file, what was found, what
- *   was expected, and the folder to delete in order to resume from the one before.
- */
-export async function readLatestCheckpoint(
-  dir: string,
-): Promise<(Checkpoint & { path: string }) | undefined> {
-  const advice = 'give a directory that holds checkpoints, or a new one'
-  const [path, previous] = await explainingIo(`cannot read checkpoints in ${dir}`, advice, () =>
-    listComplete(dir),
-  )
-  if (path === undefined) return undefined
+async function readState(storage: Storage, path: string): Promise<{ metric?: Metric }> {
+  const text = await storage.read(path, STATE, readText)
   try {
-    return { path, ...(await readCheckpoint(path)) }
+    return JSON.parse(text)
   } catch (cause) {
-    const incomplete = cause instanceof LockstepError || isSystemError(cause, 'ENOENT')
-    if (!incomplete && !isSystemError(cause)) throw cause
-    const fallback = previous ? `resume from ${previous}` : 'start from the beginning'
-    const mend = incomplete ? `delete that folder to ${fallback}` : 'see that this process can read it'
-    throw new LockstepError(`cannot resume from checkpoint ${path}: ${cause.message}; ${mend}`, { cause })
+    throw new DamagedError(`${path}/${STATE} is not JSON`, { cause })
   }
 }
 
-async function readCheckpoint(path: string): Promise<Checkpoint> {
-  const sums = parseSums(await readFile(join(path, SUMS), 'utf8'), join(path, SUMS))
-  const verify = (name: string, sha256: string) => {
-    if (sha256 === sums.get(name)) return
-    throw new LockstepError(`${join(path, name)} has SHA-256 ${sha256}, expected ${sums.get(name)}`)
+async function readOne(storage: Storage, path: string) {
+  const sums = parseSums(await storage.read(path, SUMS, readText), `${path}/${SUMS}`)
+  const verified = <T>(name: string, consume: (source: Source) => Promise<T>) =>
+    storage.read(path, name, async (source) => {
+      const hash = createHash('sha256')
+      const fill = async (target: Uint8Array) => {
+        await source.fill(target)
+        hash.update(target)
+      }
+      const content = await consume({ ...source, fill })
+      const sha256 = hash.digest('hex')
+      if (sha256 === sums.get(name)) return content
+      throw new DamagedError(`${source.path} has SHA-256 ${sha256}, expected ${sums.get(name)}`)
+    })
+  return {
+    state: await verified(STATE, readText),
+    model: await verified(MODEL, readTensors),
+    optimizer: await verified(OPTIMIZER, readTensors),
   }
-  const text = await readFile(join(path, STATE))
-  verify(STATE, createHash('sha256').update(text).digest('hex'))
-  const { step, state } = parseState(text.toString(), join(path, STATE))
-  const model = await readTensors(join(path, MODEL))
-  verify(MODEL, model.sha256)
-  const optimizer = await readTensors(join(path, OPTIMIZER))
-  verify(OPTIMIZER, optimizer.sha256)
-  return { step, state, model: model.tensors, optimizer: optimizer.tensors }
 }
 
-function parseState(text: string, path: string): Pick<Checkpoint, 'step' | 'state'> {
-  const { format, version, step, state } = JSON.parse(text)
-  if (format !== FORMAT || version !== VERSION) {
-    throw new LockstepError(
-      `${path} says ${format} version ${version}, expected ${FORMAT} version ${VERSION}`,
-    )
-  }
-  return { step, state }
+async function readText({ size, fill }: Source): Promise<string> {
+  const bytes = Buffer.alloc(size)
+  await fill(bytes)
+  return bytes.toString()
+}
+
+/** Of a file whose checksum is right: one of another version is no damage, and is not passed over. */
+function parseState(text: string, path: string): Pick<Checkpoint, 'step' | 'state' | 'metric'> {
+  const { format, version, step, state, metric } = JSON.parse(text)
+  if (format === FORMAT && version === VERSION) return { step, state, ...(metric && { metric }) }
+  throw new LockstepError(
+    `${path}/${STATE} says ${format} version ${version}, expected ${FORMAT} version ${VERSION}: ` +
+      'resume with the Lockstep that wrote it, or give another directory',
+  )
 }
 
 /** The format of sha256sum(1): hex, two spaces, name. */
 function parseSums(text: string, path: string): Map<string, string> {
   const sums = new Map([...text.matchAll(/^([0-9a-f]{64}) {2}(.+)$/gm)].map(([, sum, name]) => [name!, sum!]))
   for (const name of [MODEL, OPTIMIZER, STATE]) {
-    if (!sums.has(name)) throw new LockstepError(`${path} has no line for ${name}`)
+    if (!sums.has(name)) throw new DamagedError(`${path} has no line for ${name}`)
   }
   return sums
+}
+
+function* hashed(pieces: Iterable<Uint8Array>, hash: Hash): Generator<Uint8Array> {
+  for (const piece of pieces) {
+    hash.update(piece)
+    yield piece
+  }
 }

@@ -3,8 +3,9 @@
  * Refuses to look into them. One job uses a directory at a time.
  */
 import { mkdir, readdir, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
-import { isSystemError, syncFolder } from './files.js'
+import { dirname, join } from 'node:path'
+import { syncFolder } from './files.js'
+import { isSystemError, type Stored } from './storage.js'
 
 // step-00000150: complete. .tmp-PID: being written. .old-PID: complete, and being replaced by one of the same step.
 const NAME = /^(?<final>step-(?<step>\d{8,}))(?:\.(?<kind>tmp|old)-(?<pid>\d+))?$/
@@ -18,7 +19,7 @@ interface Folder {
 }
 
 /** The complete checkpoints in `dir`, highest step first; none when `dir` does not exist. */
-export async function listComplete(dir: string): Promise<string[]> {
+export async function listComplete(dir: string): Promise<Stored[]> {
   const folders = await list(dir).catch((error) => {
     if (isSystemError(error, 'ENOENT')) return []
     throw error
@@ -26,7 +27,7 @@ export async function listComplete(dir: string): Promise<string[]> {
   return folders
     .filter(({ kind, final }) => kind === undefined || (kind === 'old' && !has(folders, final)))
     .sort((a, b) => b.step - a.step)
-    .map(({ name }) => join(dir, name))
+    .map(({ name, step }) => ({ step, path: join(dir, name) }))
 }
 
 /**
@@ -59,8 +60,21 @@ export async function createFolder(
   return folder
 }
 
+/** Deletes one that listComplete() gave; it first takes a name that readers pass over. */
+export async function removeFolder(path: string): Promise<void> {
+  const temporary = `${path.replace(/\.old-\d+$/, '')}.tmp-${process.pid}`
+  await rm(temporary, { recursive: true, force: true })
+  await rename(path, temporary)
+  await syncFolder(dirname(path))
+  await rm(temporary, { recursive: true })
+}
+
 export function folderPath(dir: string, step: number): string {
-  return join(dir, `step-${String(step).padStart(8, '0')}`)
+  return join(dir, folderName(step))
+}
+
+export function folderName(step: number): string {
+  return `step-${String(step).padStart(8, '0')}`
 }
 
 /** Runs that died while saving left these: a temporary folder, or one whose replacement is in place. */

@@ -3,6 +3,7 @@
  * JSON header {name: {dtype, shape, data_offsets}}, then the tensors' bytes without gaps. Knows bytes, opens no file.
  */
 import { LockstepError } from '../../errors.js'
+import { DamagedError } from './storage.js'
 
 export interface NamedTensor {
   readonly name: string
@@ -49,28 +50,28 @@ export function encodeHeader(tensors: readonly NamedTensor[]): Uint8Array {
 
 /**
  * The header's length, checked against the file's before any memory is taken for it.
- * @throws LockstepError naming `path`.
+ * @throws DamagedError naming `path`.
  */
 export function decodeHeaderLength(prefix: Uint8Array, fileBytes: number, path: string): number {
   const length = Buffer.from(prefix).readBigUInt64LE()
   const room = Math.min(MAX_HEADER_BYTES, fileBytes - LENGTH_BYTES)
   if (length <= room) return Number(length)
-  throw new LockstepError(
+  throw new DamagedError(
     `${path}: its header claims ${length} bytes, at most ${room} are possible in ${fileBytes}`,
   )
 }
 
 /**
  * The tensors in the order of their bytes, which are known to cover the `dataBytes` after the header exactly.
- * @throws LockstepError naming `path` and what is wrong.
+ * @throws DamagedError naming `path` and what is wrong.
  */
 export function decodeHeader(header: Uint8Array, dataBytes: number, path: string): TensorEntry[] {
-  const fail = (what: string) => new LockstepError(`${path}: ${what}`)
+  const fail = (what: string) => new DamagedError(`${path}: ${what}`)
   let parsed: unknown
   try {
     parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(header))
   } catch (cause) {
-    throw new LockstepError(`${path}: its header is not JSON (${(cause as Error).message})`, { cause })
+    throw new DamagedError(`${path}: its header is not JSON (${(cause as Error).message})`, { cause })
   }
   if (!isObject(parsed)) throw fail('its header is not a JSON object')
 
@@ -88,7 +89,7 @@ export function decodeHeader(header: Uint8Array, dataBytes: number, path: string
   return entries
 }
 
-function decodeEntry(name: string, value: unknown, fail: (what: string) => LockstepError): TensorEntry {
+function decodeEntry(name: string, value: unknown, fail: (what: string) => DamagedError): TensorEntry {
   const { dtype, shape, data_offsets: offsets } = isObject(value) ? value : {}
   if (dtype !== 'F32') throw fail(`tensor "${name}" has dtype ${JSON.stringify(dtype)}, expected "F32"`)
   if (!isSizes(shape)) throw fail(`tensor "${name}" has shape ${JSON.stringify(shape)}, expected sizes`)

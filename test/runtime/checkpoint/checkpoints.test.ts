@@ -1,12 +1,13 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cp, mkdir, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { LockstepError } from '../../../src/errors.js'
 import {
   type Checkpoint,
-  readLatestCheckpoint,
+  readCheckpoint,
   writeCheckpoint,
 } from '../../../src/runtime/checkpoint/checkpoints.js'
 import { temporaryFolder } from './temporary.js'
@@ -27,23 +28,27 @@ describe('checkpoints', () => {
   test('the latest comes back as it was written', async () => {
     const dir = join(await temporaryFolder(), 'made', 'on the way')
     for (const step of [9, 150, 20]) await writeCheckpoint(dir, checkpoint(step))
-    expect(await readLatestCheckpoint(dir)).toEqual({ path: join(dir, 'step-00000150'), ...checkpoint(150) })
+    expect(await readCheckpoint(dir)).toEqual({
+      path: join(dir, 'step-00000150'),
+      damaged: [],
+      ...checkpoint(150),
+    })
     expect((await readdir(dir)).sort()).toEqual(['step-00000009', 'step-00000020', 'step-00000150'])
   })
 
   test('there is none in a directory that is not there, empty, or full of other things', async () => {
     const dir = await temporaryFolder()
-    expect(await readLatestCheckpoint(join(dir, 'absent'))).toBeUndefined()
-    expect(await readLatestCheckpoint(dir)).toBeUndefined()
+    expect(await readCheckpoint(join(dir, 'absent'))).toBeUndefined()
+    expect(await readCheckpoint(dir)).toBeUndefined()
     for (const name of ['step-1', 'step-00000001.tmp-12', 'step-00000001x', 'best'])
       await mkdir(join(dir, name))
-    expect(await readLatestCheckpoint(dir)).toBeUndefined()
+    expect(await readCheckpoint(dir)).toBeUndefined()
   })
 
   test('step numbers of more than eight digits are later, not first in the alphabet', async () => {
     const dir = await temporaryFolder()
     for (const step of [123_456_789, 99_999_999]) await writeCheckpoint(dir, checkpoint(step))
-    expect((await readLatestCheckpoint(dir))!.step).toBe(123_456_789)
+    expect((await readCheckpoint(dir))!.step).toBe(123_456_789)
   })
 
   test('sha256sum(1) verifies it', async () => {
@@ -57,14 +62,14 @@ describe('checkpoints', () => {
     const dir = await temporaryFolder()
     await writeCheckpoint(dir, checkpoint(3))
     await writeCheckpoint(dir, { ...checkpoint(3), state: { epoch: 7 } })
-    expect((await readLatestCheckpoint(dir))!.state).toEqual({ epoch: 7 })
+    expect((await readCheckpoint(dir))!.state).toEqual({ epoch: 7 })
     expect(await readdir(dir)).toEqual(['step-00000003'])
   })
 
   test('a crash between the two renames of a replacement loses nothing', async () => {
     const dir = await temporaryFolder()
     await rename(await writeCheckpoint(dir, checkpoint(3)), join(dir, 'step-00000003.old-1'))
-    expect((await readLatestCheckpoint(dir))!.step).toBe(3)
+    expect((await readCheckpoint(dir))!.step).toBe(3)
     await writeCheckpoint(dir, checkpoint(3))
     await writeCheckpoint(dir, checkpoint(4))
     expect((await readdir(dir)).sort()).toEqual(['step-00000003', 'step-00000004'])
@@ -92,7 +97,7 @@ describe('checkpoints', () => {
       'two tensors',
     )
     expect(await readdir(dir)).toEqual(['step-00000002'])
-    expect((await readLatestCheckpoint(dir))!.step).toBe(2)
+    expect((await readCheckpoint(dir))!.step).toBe(2)
   })
 
   test('a process killed while saving leaves complete checkpoints only', { timeout: 60_000 }, async () => {
@@ -106,7 +111,7 @@ describe('checkpoints', () => {
       await new Promise((resolve) => setTimeout(resolve, 7 + 11 * round))
       saver.kill('SIGKILL')
       await once(saver, 'exit')
-      expect((await readLatestCheckpoint(dir))!.model[0]!.data).toHaveLength(200_000)
+      expect((await readCheckpoint(dir))!.model[0]!.data).toHaveLength(200_000)
     }
     await writeCheckpoint(dir, checkpoint(999))
     expect((await readdir(dir)).filter((name) => !/^step-\d{8}$/.test(name))).toEqual([])
@@ -124,7 +129,7 @@ describe('checkpoints', () => {
           ),
         }),
       )
-      await expect(readLatestCheckpoint(dir)).rejects.toThrow(
+      await expect(readCheckpoint(dir)).rejects.toThrow(
         expect.objectContaining({
           name: 'LockstepError',
           message: expect.stringMatching(
@@ -147,17 +152,25 @@ describe('a damaged checkpoint', () => {
     return dir
   }
 
-  async function expectRefused(dir: string, file: string, what: RegExp): Promise<void> {
-    const error: Error = await readLatestCheckpoint(dir).then(
-      () => expect.unreachable('it was accepted'),
-      (error) => error,
+  /** Passed over for step 1, saying why; and as the only one, or the one asked for, an error. */
+  async function expectPassedOver(dir: string, file: string, what: RegExp): Promise<void> {
+    const newest = join(dir, 'step-00000002')
+    const found = (await readCheckpoint(dir))!
+    expect(found.step).toBe(1)
+    expect(found.damaged).toHaveLength(1)
+    expect(found.damaged[0]).toMatch(what)
+    expect(found.damaged[0]).toContain(`checkpoint ${newest} is damaged (`)
+    expect(found.damaged[0]).toContain(file)
+    expect(found.damaged[0]).not.toContain('\n')
+    await expect(readCheckpoint(dir, { step: 2 })).rejects.toThrow(
+      new LockstepError(`cannot resume: ${found.damaged[0]}; load another`),
     )
-    expect(error.name).toBe('LockstepError')
-    expect(error.message).toMatch(what)
-    expect(error.message).toContain(`cannot resume from checkpoint ${join(dir, 'step-00000002')}: `)
-    expect(error.message).toContain(file)
-    expect(error.message).toContain(`; delete that folder to resume from ${join(dir, 'step-00000001')}`)
-    expect(error.message).not.toContain('\n')
+    await rm(join(dir, 'step-00000001'), { recursive: true })
+    await expect(readCheckpoint(dir)).rejects.toThrow(
+      new LockstepError(
+        `cannot resume: ${found.damaged[0]}; delete what is damaged to start from the beginning`,
+      ),
+    )
   }
 
   test.each(files)('%s cut short', async (file) => {
@@ -168,7 +181,7 @@ describe('a damaged checkpoint', () => {
       'state.json': /has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}/,
       SHA256SUMS: /has SHA-256 [0-9a-f]{64}, expected|no line for state.json|state/,
     }[file]!
-    await expectRefused(dir, file === 'SHA256SUMS' ? 'state.json' : file, what)
+    await expectPassedOver(dir, file === 'SHA256SUMS' ? 'state.json' : file, what)
   })
 
   test.each(files.slice(0, 3))('%s with one bit changed', async (file) => {
@@ -177,23 +190,35 @@ describe('a damaged checkpoint', () => {
       bytes[bytes.length - 3]! ^= 1
       await writeFile(path, bytes)
     }, file)
-    await expectRefused(dir, file, /has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}/)
+    await expectPassedOver(dir, file, /has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}/)
   })
 
   test.each(files)('%s missing', async (file) => {
-    await expectRefused(await damaged((path) => rm(path), file), file, /ENOENT/)
+    await expectPassedOver(await damaged((path) => rm(path), file), file, /ENOENT/)
   })
 
-  test('without one before it, the advice is to start anew', async () => {
+  test('several damaged ones are all passed over; when all are, the error counts them', async () => {
     const dir = await temporaryFolder()
-    await mkdir(join(dir, 'step-00000001'))
-    await expect(readLatestCheckpoint(dir)).rejects.toThrow('delete that folder to start from the beginning')
+    for (const step of [1, 2, 3]) await writeCheckpoint(dir, checkpoint(step))
+    for (const step of [2, 3]) await rm(join(dir, `step-0000000${step}`, 'state.json'))
+    const found = (await readCheckpoint(dir))!
+    expect([found.step, found.damaged.length]).toEqual([1, 2])
+    await rm(join(dir, 'step-00000001', 'state.json'))
+    await expect(readCheckpoint(dir)).rejects.toThrow(
+      /step-00000003 is damaged .*, and so are the 2 before it;/,
+    )
   })
 
-  test('deleting it does what the message says', async () => {
-    const dir = await damaged((path) => rm(path), 'state.json')
-    await rm(join(dir, 'step-00000002'), { recursive: true })
-    expect((await readLatestCheckpoint(dir))!.step).toBe(1)
+  test('one that this process may not read is no damaged one', async () => {
+    const dir = await temporaryFolder()
+    await writeCheckpoint(dir, checkpoint(1))
+    const folder = await writeCheckpoint(dir, checkpoint(2))
+    const sums = join(folder, 'SHA256SUMS')
+    await rm(sums)
+    await symlink(sums, sums) // ELOOP: as refused as EACCES is, and for root too
+    await expect(readCheckpoint(dir)).rejects.toThrow(
+      /^cannot resume from checkpoint .*step-00000002: ELOOP: .*; see that this process can read it$/,
+    )
   })
 
   test('of another format version', async () => {
@@ -205,7 +230,8 @@ describe('a damaged checkpoint', () => {
       cwd: folder,
     })
     await writeFile(join(folder, 'SHA256SUMS'), sums)
-    await expect(readLatestCheckpoint(dir)).rejects.toThrow(
+    await writeCheckpoint(dir, { ...checkpoint(0) }) // not passed over for this one
+    await expect(readCheckpoint(dir)).rejects.toThrow(
       'state.json says lockstep-checkpoint version 2, expected lockstep-checkpoint version 1',
     )
   })
@@ -213,6 +239,6 @@ describe('a damaged checkpoint', () => {
   test('a copy of a checkpoint is one', async () => {
     const [from, to] = [await temporaryFolder(), await temporaryFolder()]
     await cp(await writeCheckpoint(from, checkpoint(5)), join(to, 'step-00000005'), { recursive: true })
-    expect((await readLatestCheckpoint(to))!.step).toBe(5)
+    expect((await readCheckpoint(to))!.step).toBe(5)
   })
 })
