@@ -40,8 +40,14 @@ export class Builder {
   /** What is being lowered, `layer/kernel`: nodes are named after it. */
   scope = ''
 
-  /** @param block channels in a block; undefined: nothing is lowered to the blocked layout. */
-  constructor(readonly block?: number) {}
+  /**
+   * @param block channels in a block; undefined: nothing is lowered to the blocked layout.
+   * @param portable operators of the ONNX standard alone, for other runtimes too
+   */
+  constructor(
+    readonly block?: number,
+    readonly portable = false,
+  ) {}
 
   /** Adds a node with one output and returns the output's name. */
   add(op: string, inputs: readonly string[], attributes: Attributes = {}, domain?: string): string {

@@ -13,9 +13,12 @@ export interface Lowered {
   readonly outputs: readonly string[]
 }
 
-/** @param block channels in a block of onnxruntime's direct convolutions; undefined: standard ONNX operators only. */
-export function lower(graph: KernelGraph, block?: number): Lowered {
-  const builder = new Builder(block)
+/**
+ * @param block channels in a block of onnxruntime's direct convolutions; undefined: none of them.
+ * @param portable operators of the ONNX standard alone; without `block`
+ */
+export function lower(graph: KernelGraph, block?: number, portable = false): Lowered {
+  const builder = new Builder(block, portable)
   const named = (prefix: string, values: readonly Value[]) =>
     values.map((value, i) => {
       builder.define(value, `${prefix}${i}`)

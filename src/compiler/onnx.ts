@@ -34,6 +34,8 @@ export interface OnnxValue {
   readonly name: string
   readonly type: OnnxType
   readonly shape: readonly number[]
+  /** Names of the dimensions that may have any size, such as N; undefined where `shape` says it. */
+  readonly symbols?: readonly (string | undefined)[]
 }
 
 export interface OnnxGraph {
@@ -75,7 +77,9 @@ const Model = protobuf.Root.fromJSON({
         domain: { type: 'string', id: 7 },
       },
     },
-    Dimension: { fields: { dimValue: { type: 'int64', id: 1 } } },
+    Dimension: {
+      fields: { dimValue: { type: 'int64', id: 1 }, dimParam: { type: 'string', id: 2 } },
+    },
     Shape: { fields: { dim: repeated('Dimension', 1) } },
     TensorType: { fields: { elemType: { type: 'int32', id: 1 }, shape: { type: 'Shape', id: 2 } } },
     Type: { fields: { tensorType: { type: 'TensorType', id: 1 } } },
@@ -105,15 +109,11 @@ const OPSET = 21
 
 /** Encodes a graph as an ONNX model file, ready for an onnxruntime session. */
 export function encodeModel(graph: OnnxGraph): Uint8Array {
-  const blocked = graph.nodes.some(({ domain }) => domain === BLOCKED_DOMAIN)
+  const domains = new Set(graph.nodes.flatMap(({ domain }) => domain ?? []))
   const message = Model.fromObject({
     irVersion: IR_VERSION,
     producerName: 'lockstep',
-    opsetImport: [
-      { domain: '', version: OPSET },
-      { domain: 'com.microsoft', version: 1 },
-      ...(blocked ? [{ domain: BLOCKED_DOMAIN, version: 1 }] : []),
-    ],
+    opsetImport: [{ domain: '', version: OPSET }, ...[...domains].map((domain) => ({ domain, version: 1 }))],
     graph: {
       name: 'lockstep',
       node: graph.nodes.map(encodeNode),
@@ -150,6 +150,10 @@ function encodeAttribute(name: string, value: OnnxAttribute): object {
 }
 
 function encodeValue(value: OnnxValue): object {
-  const shape = { dim: value.shape.map((dimValue) => ({ dimValue })) }
+  const dimension = (dimValue: number, i: number) => {
+    const dimParam = value.symbols?.[i]
+    return dimParam === undefined ? { dimValue } : { dimParam }
+  }
+  const shape = { dim: value.shape.map(dimension) }
   return { name: value.name, type: { tensorType: { elemType: onnxType[value.type], shape } } }
 }

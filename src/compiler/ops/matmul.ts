@@ -15,7 +15,7 @@ function infer([a, b]: readonly Value[], attrs: unknown): Spec[] {
   return [{ shape: [...batch, rows, columns], dtype: 'float32' }]
 }
 
-/** a · b (+ bias), transposed as asked. One matrix goes to Gemm, a batch to onnxruntime's FusedMatMul. */
+/** a · b (+ bias), transposed as asked. One matrix goes to Gemm, a batch to onnxruntime's FusedMatMul, or MatMul. */
 function product(b: Builder, node: KernelNode, bias?: Value): string {
   const [left, right] = node.inputs as [Value, Value]
   const { transposeA, transposeB } = node.attrs as MatMulAttrs
@@ -27,8 +27,18 @@ function product(b: Builder, node: KernelNode, bias?: Value): string {
     const result = b.add('Gemm', inputs, transposes)
     return shape.length === 2 ? result : b.reshape(result, shape)
   }
-  const result = b.add('FusedMatMul', [b.plain(left), b.plain(right)], transposes, 'com.microsoft')
+  const result = b.portable
+    ? b.add('MatMul', [swapped(b, left, transposeA), swapped(b, right, transposeB)])
+    : b.add('FusedMatMul', [b.plain(left), b.plain(right)], transposes, 'com.microsoft')
   return bias === undefined ? result : b.add('Add', [result, b.plain(bias)])
+}
+
+/** The value, its last two dimensions exchanged where `exchange` says so. */
+function swapped(b: Builder, value: Value, exchange: boolean): string {
+  const places = value.shape.map((_, i) => i)
+  return exchange
+    ? b.transpose(b.plain(value), [...places.slice(0, -2), ...places.slice(-2).reverse()])
+    : b.plain(value)
 }
 
 export const matmulOps = {
