@@ -4,7 +4,7 @@
  *   npx ddp-launch --nproc 2 examples/mnist/train.ts --data DIR --epochs 3
  *
  * DIR holds MNIST as IDX files (gzipped or not); without --data, digits are generated. With --checkpoint, a run that
- * finds a checkpoint continues from it, in mid-epoch too.
+ * finds a checkpoint continues from it, in mid-epoch too, with any number of ranks.
  */
 import { writeFileSync } from 'node:fs'
 import {
@@ -44,7 +44,6 @@ const ddp = await world.ddp(options.model === 'cnn' ? cnn({ seed }) : mlp({ seed
   seed,
 })
 
-const totalSteps = Math.min(options.steps, options.epochs * loader.length)
 const losses: number[] = []
 let startEpoch = 0
 if (checkpoint !== undefined) {
@@ -58,11 +57,13 @@ if (checkpoint !== undefined) {
   }
 }
 const firstStep = ddp.stepCount
+const stepsLeft = loader.remaining + (options.epochs - startEpoch - 1) * loader.length
+const totalSteps = Math.min(options.steps, firstStep + stepsLeft)
 
 const progress = world.rank === 0 ? new Progress({ totalSteps, epochs: options.epochs }) : undefined
 let [seconds, samplesTimed, bytesSent] = [0, 0, 0]
 
-const save = () => ddp.save(checkpoint!, { position: { ...loader.stateDict() }, losses })
+const save = () => ddp.save(checkpoint!, { position: loader.stateDict(), losses })
 
 for (let epoch = startEpoch; epoch < options.epochs && ddp.stepCount < totalSteps; epoch++) {
   sampler.setEpoch(epoch)

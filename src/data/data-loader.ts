@@ -17,10 +17,13 @@ export interface DataLoaderOptions {
   readonly prefetch?: number
 }
 
-/** Where a loader is: `position` batches of `epoch` have been handed out. JSON-safe. */
-export interface DataLoaderState {
+/**
+ * Where a job is: the first `items` of the epoch's order have been handed out, by all ranks together where the sampler
+ * deals one order out to them. Batch size and number of ranks do not matter to it. JSON-safe.
+ */
+export type DataLoaderState = {
   readonly epoch: number
-  readonly position: number
+  readonly items: number
 }
 
 /**
@@ -37,9 +40,15 @@ export class DataLoader implements AsyncIterable<Batch> {
   readonly #dataset: Dataset
   readonly #sampler: Sampler
   readonly #batchSize: number
+  readonly #dropLast: boolean
   readonly #prefetch: number
   #epoch = 0
+  /** Items of the epoch that were handed out before this iteration: a resumed one begins behind them. */
+  #start = 0
+  /** Batches of this iteration that were handed out. */
   #position = 0
+  /** This rank's items in this iteration. */
+  #share = 0
   #state: 'new' | 'restored' | 'started' = 'new'
 
   constructor(dataset: Dataset, options: DataLoaderOptions) {
@@ -54,47 +63,77 @@ export class DataLoader implements AsyncIterable<Batch> {
     this.#dataset = dataset
     this.#sampler = sampler
     this.#batchSize = batchSize
+    this.#dropLast = dropLast
     this.#prefetch = prefetch
-    this.length = (dropLast ? Math.floor : Math.ceil)(sampler.length / batchSize)
+    this.length = this.#batchesOf(sampler.length)
   }
 
-  /** For a checkpoint. Counts what the loop has received, not what was made ahead. */
+  /** Batches that are still to come in the epoch that is being read, or that a loaded state continues. */
+  get remaining(): number {
+    if (this.#state === 'new') return this.length
+    const share = this.#state === 'restored' ? this.#indices().length : this.#share
+    return this.#batchesOf(share) - this.#position
+  }
+
+  /** For a checkpoint, the same on every rank. Counts what the loop has received, not what was made ahead. */
   stateDict(): DataLoaderState {
-    if (this.#state === 'new') return { epoch: this.#sampler.epoch ?? 0, position: 0 }
-    return { epoch: this.#epoch, position: this.#position }
+    if (this.#state === 'new') return { epoch: this.#sampler.epoch ?? 0, items: 0 }
+    const own = Math.min(this.#position * this.#batchSize, this.#share)
+    const items = Math.min(this.#start + own * (this.#sampler.size ?? 1), this.#total)
+    return { epoch: this.#epoch, items }
   }
 
   /**
-   * The next iteration goes on where `state` was taken, with the sampler set to that epoch.
+   * The next iteration goes on where `state` was taken, with the sampler set to that epoch. With a DistributedSampler
+   * the number of ranks and the batch size may be others: every item that was not read is read, and none again.
    * @throws LockstepError for a position beyond the epoch: the state of another loader.
    */
-  loadStateDict({ epoch, position }: DataLoaderState): void {
+  loadStateDict({ epoch, items }: DataLoaderState): void {
     const advice = 'load the state that stateDict() gave'
     checkInteger('DataLoader', 'epoch', epoch, 0, advice)
-    checkInteger('DataLoader', 'position', position, 0, advice)
-    if (position > this.length)
+    checkInteger('DataLoader', 'items', items, 0, advice)
+    if (items > this.#total)
       throw new LockstepError(
-        `DataLoader: position is ${position}, expected at most ${this.length}, the batches of an epoch; ` +
-          'resume with the data, batch size and number of ranks of the checkpoint',
+        `DataLoader: items is ${items}, expected at most ${this.#total}, those of an epoch; ` +
+          'resume with the data of the checkpoint',
       )
     this.#sampler.setEpoch?.(epoch)
     this.#epoch = epoch
-    this.#position = position
+    this.#start = items
+    this.#position = 0
     this.#state = 'restored'
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, void> {
     this.#startEpoch()
-    const indices = Uint32Array.from(this.#sampler)
+    const indices = this.#indices()
+    this.#share = indices.length
+    const batches = this.#batchesOf(this.#share)
     const ahead: Promise<Batch>[] = []
-    let asked = this.#position
-    while (this.#position < this.length) {
-      for (; asked < this.length && ahead.length <= this.#prefetch; asked++)
+    let asked = 0
+    while (this.#position < batches) {
+      for (; asked < batches && ahead.length <= this.#prefetch; asked++)
         ahead.push(this.#make(indices.subarray(asked * this.#batchSize, (asked + 1) * this.#batchSize)))
       const batch = await ahead.shift()!
       this.#position++
       yield batch
     }
+  }
+
+  /** Items of an epoch, of all ranks where the sampler knows of them. */
+  get #total(): number {
+    return this.#sampler.total ?? this.#sampler.length
+  }
+
+  #indices(): Uint32Array {
+    const sampler = this.#sampler
+    return sampler.from
+      ? Uint32Array.from(sampler.from(this.#start))
+      : Uint32Array.from(sampler).subarray(this.#start)
+  }
+
+  #batchesOf(items: number): number {
+    return (this.#dropLast ? Math.floor : Math.ceil)(items / this.#batchSize)
   }
 
   #startEpoch(): void {
@@ -107,6 +146,7 @@ export class DataLoader implements AsyncIterable<Batch> {
         )
     } else {
       this.#epoch = epoch ?? (this.#state === 'new' ? 0 : this.#epoch + 1)
+      this.#start = 0
       this.#position = 0
     }
     this.#state = 'started'

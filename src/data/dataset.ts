@@ -29,6 +29,14 @@ export interface Sampler extends Iterable<number> {
   /** The epoch that the next iteration belongs to, for samplers whose order depends on it. */
   readonly epoch?: number
   setEpoch?(epoch: number): void
+  /**
+   * Together, where one order of `total` items is dealt out to `size` ranks: such a job can go on in mid-epoch with
+   * another number of ranks. `from` gives this rank's share of what follows the order's first `items`, equally many
+   * on every rank.
+   */
+  readonly total?: number
+  readonly size?: number
+  from?(items: number): Iterable<number>
   /** True where a shard may be smaller than a batch, or empty, as in evaluation. In training it may not. */
   readonly mayBeShort?: boolean
 }

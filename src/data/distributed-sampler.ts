@@ -29,7 +29,8 @@ export interface DistributedSamplerOptions {
 export class DistributedSampler implements Sampler {
   /** Indices per epoch on this rank, the same on every rank. */
   readonly length: number
-  readonly #total: number
+  /** Items in the order that is dealt out. */
+  readonly total: number
   readonly #options: Required<DistributedSamplerOptions>
   #epoch = 0
 
@@ -43,9 +44,14 @@ export class DistributedSampler implements Sampler {
         `DistributedSampler: length is ${total}, expected less than ${PERMUTATION_LIMIT} to shuffle; ` +
           'pass shuffle: false or split the dataset',
       )
-    this.#total = total
+    this.total = total
     this.#options = { rank, size, shuffle, seed, dropLast }
-    this.length = dropLast ? Math.floor(total / size) : Math.ceil(total / size)
+    this.length = this.#share(total)
+  }
+
+  /** Number of ranks. */
+  get size(): number {
+    return this.#options.size
   }
 
   get epoch(): number {
@@ -58,12 +64,26 @@ export class DistributedSampler implements Sampler {
     this.#epoch = epoch
   }
 
-  *[Symbol.iterator](): Generator<number> {
+  [Symbol.iterator](): Generator<number> {
+    return this.from(0)
+  }
+
+  /**
+   * This rank's indices of the epoch without the order's first `items`, which were read before, by however many ranks.
+   * Rank r reads positions items + r, items + r + size, …: every other item once, but for padding or `dropLast`.
+   */
+  *from(items: number): Generator<number> {
     const { rank, size, shuffle, seed } = this.#options
-    const order = shuffle ? randomPermutation(this.#total, new Mt19937(seed + this.#epoch)) : undefined
-    for (let i = 0; i < this.length; i++) {
-      const position = (rank + i * size) % this.#total // going around again is the padding
+    const order = shuffle ? randomPermutation(this.total, new Mt19937(seed + this.#epoch)) : undefined
+    for (let i = 0; i < this.#share(this.total - items); i++) {
+      const position = (items + rank + i * size) % this.total // going around again is the padding
       yield order ? order[position]! : position
     }
+  }
+
+  /** How many of `items` each rank gets. */
+  #share(items: number): number {
+    const { size, dropLast } = this.#options
+    return dropLast ? Math.floor(items / size) : Math.ceil(items / size)
   }
 }

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { DataLoader } from '../../src/data/data-loader.js'
+import { DataLoader, type DataLoaderState } from '../../src/data/data-loader.js'
 import type { Batch, Dataset } from '../../src/data/dataset.js'
 import { DistributedSampler } from '../../src/data/distributed-sampler.js'
 import { EvaluationSampler } from '../../src/data/evaluation-sampler.js'
@@ -156,16 +156,18 @@ describe('DataLoader state', () => {
         const first = make(3)
         expect(await drain(first.loader, position)).toEqual(whole.slice(0, position))
         const state = JSON.parse(JSON.stringify(first.loader.stateDict()))
-        expect(state).toEqual({ epoch: 3, position })
+        expect(state).toEqual({ epoch: 3, items: Math.min(position * 4, 25) * 2 })
 
         const second = make()
         second.loader.loadStateDict(state)
         expect(second.sampler.epoch).toBe(3)
         expect(second.loader.stateDict()).toEqual(state)
+        expect(second.loader.remaining).toBe(whole.length - position)
         expect(await drain(second.loader)).toEqual(whole.slice(position))
         second.sampler.setEpoch(4)
         expect(await drain(second.loader)).toEqual(await drain(make(4).loader))
-        expect(second.loader.stateDict()).toEqual({ epoch: 4, position: whole.length })
+        expect(second.loader.stateDict()).toEqual({ epoch: 4, items: 50 })
+        expect(second.loader.remaining).toBe(0)
       }),
     )
   })
@@ -174,29 +176,93 @@ describe('DataLoader state', () => {
     const { loader, sampler } = make(1)
     await drain(loader, 2)
     sampler.setEpoch(2)
-    expect(loader.stateDict()).toEqual({ epoch: 1, position: 2 })
+    expect(loader.stateDict()).toEqual({ epoch: 1, items: 16 })
   })
 
   it('counts epochs itself where the sampler does not', async () => {
     const loader = new DataLoader(counting(4).dataset, { batchSize: 2 })
     await drain(loader)
-    expect(loader.stateDict()).toEqual({ epoch: 0, position: 2 })
+    expect(loader.stateDict()).toEqual({ epoch: 0, items: 4 })
     await drain(loader, 1)
-    expect(loader.stateDict()).toEqual({ epoch: 1, position: 1 })
-    loader.loadStateDict({ epoch: 7, position: 1 })
+    expect(loader.stateDict()).toEqual({ epoch: 1, items: 2 })
+    loader.loadStateDict({ epoch: 7, items: 2 })
     expect(await drain(loader)).toEqual([[2, 3]])
     await drain(loader)
-    expect(loader.stateDict()).toEqual({ epoch: 8, position: 2 })
+    expect(loader.stateDict()).toEqual({ epoch: 8, items: 4 })
   })
 
   it('refuses to resume in another epoch, and the state of another loader', async () => {
     const { loader, sampler } = make()
-    loader.loadStateDict({ epoch: 2, position: 3 })
+    loader.loadStateDict({ epoch: 2, items: 24 })
     sampler.setEpoch(0)
     await expect(drain(loader)).rejects.toThrow(
       /sampler is at epoch 0, expected 2, .*; start the loop .* at 2$/,
     )
-    expect(() => loader.loadStateDict({ epoch: 0, position: 8 })).toThrow(/position is 8, expected at most 7/)
-    expect(() => loader.loadStateDict({ epoch: -1, position: 0 })).toThrow(/epoch is -1/)
+    expect(() => loader.loadStateDict({ epoch: 0, items: 51 })).toThrow(/items is 51, expected at most 50/)
+    expect(() => loader.loadStateDict({ epoch: -1, items: 0 })).toThrow(/epoch is -1/)
+  })
+
+  /** What all ranks of a world read, rank by rank, from `state` on and up to `batches` of them; and the state then. */
+  async function read(
+    total: number,
+    { size, batchSize }: { size: number; batchSize: number },
+    state: DataLoaderState | undefined,
+    batches: number,
+  ) {
+    const loaders = Array.from({ length: size }, (_, rank) => {
+      const sampler = new DistributedSampler(total, { rank, size, seed: 5 })
+      const loader = new DataLoader(counting(total).dataset, { batchSize, sampler })
+      if (state) loader.loadStateDict(state)
+      return loader
+    })
+    const shards = await Promise.all(loaders.map((loader) => drain(loader, batches)))
+    const states = loaders.map((loader) => loader.stateDict())
+    expect(states).toEqual(Array(size).fill(states[0]))
+    expect(new Set(shards.map((shard) => shard.length)).size).toBe(1) // no rank waits for another's step
+    return { shards, state: states[0]! }
+  }
+
+  it('goes on with another number of ranks, twice: nothing lost, nothing twice but the padding', async () => {
+    const world = fc.record({
+      size: fc.integer({ min: 1, max: 5 }),
+      batchSize: fc.integer({ min: 1, max: 4 }),
+    })
+    const some = fc.integer({ min: 1, max: 6 })
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 20, max: 60 }),
+        world,
+        some,
+        world,
+        some,
+        world,
+        async (total, ...run) => {
+          const [first, batches, second, more, third] = run
+          const one = await read(total, first, undefined, batches)
+          const two = await read(total, second, one.state, more)
+          const rest = await read(total, third, two.state, Number.POSITIVE_INFINITY)
+          const times = new Array<number>(total).fill(0)
+          for (const index of [one, two, rest].flatMap(({ shards }) => shards.flat(2))) times[index]!++
+          expect(Math.min(...times)).toBe(1)
+          const extra = times.reduce((sum, n) => sum + n - 1, 0)
+          expect(extra).toBeLessThan(Math.max(first.size, second.size, third.size))
+          expect(rest.state).toEqual({ epoch: 0, items: total })
+        },
+      ),
+    )
+  })
+
+  it('with the same global batch, another number of ranks reads the very same global batches', async () => {
+    const globalBatches = ({ shards }: { shards: number[][][] }) =>
+      shards[0]!.map((_, k) => shards.flatMap((shard) => shard[k]!).sort((a, b) => a - b))
+    const all = Number.POSITIVE_INFINITY
+    const whole = globalBatches(await read(48, { size: 2, batchSize: 4 }, undefined, all))
+    const begun = await read(48, { size: 2, batchSize: 4 }, undefined, 2)
+    for (const world of [
+      { size: 4, batchSize: 2 },
+      { size: 1, batchSize: 8 },
+    ]) {
+      expect(globalBatches(await read(48, world, begun.state, all))).toEqual(whole.slice(2))
+    }
   })
 })
