@@ -1,0 +1,45 @@
+/** The command line of this example: parsed and checked, nothing else. */
+import { LockstepError, readFlags } from 'lockstep'
+
+/** @throws LockstepError naming the flag, what was given and what was expected. */
+export function readOptions(worldSize: number) {
+  const options = readFlags({
+    text: '', // a file to learn from
+    dp: worldSize, // ranks that share a step's sequences among them
+    pp: 1,
+    tp: 1,
+    zero: 0,
+    schedule: ['1f1b', 'gpipe', 'interleaved'], // of pipeline stages
+    microBatches: 1, // parts in which a rank takes its share of a step, one after the other
+    layers: 2,
+    width: 128,
+    heads: 4,
+    context: 64, // characters a sequence
+    batch: 16, // sequences a step, over all ranks
+    steps: 200,
+    seed: 0,
+    json: '',
+  })
+  const { dp, pp, tp, zero, microBatches, batch, width, heads } = options
+  for (const [flag, given, only] of [
+    ['pp', pp, 1],
+    ['tp', tp, 1],
+    ['zero', zero, 0],
+  ] as const) {
+    if (given === only) continue
+    throw new LockstepError(
+      `--${flag} is ${given}: expected ${only}; of the parallelisms only --dp is built yet`,
+    )
+  }
+  if (dp * pp * tp !== worldSize)
+    throw new LockstepError(
+      `world size (${worldSize}) != dp (${dp}) * pp (${pp}) * tp (${tp}): change ddp-launch's --nproc or --dp`,
+    )
+  if (batch % (dp * microBatches) !== 0)
+    throw new LockstepError(
+      `--batch is ${batch}: expected a multiple of ${dp * microBatches}, which is dp (${dp}) * micro-batches (${microBatches})`,
+    )
+  if (width % heads !== 0)
+    throw new LockstepError(`--width is ${width}: expected a multiple of --heads (${heads})`)
+  return options
+}

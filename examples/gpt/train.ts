@@ -1,0 +1,111 @@
+/**
+ * A small GPT learns to write, character by character, on all ranks:
+ *
+ *   npx ddp-launch --nproc 2 examples/gpt/train.ts [--text FILE] [--dp D] [--pp P] [--tp T] [--zero 0]
+ *     [--schedule gpipe|1f1b|interleaved] [--micro-batches M] [--layers L] [--width W] [--heads H] [--context C]
+ *     [--batch B] [--steps S] [--seed S] [--json FILE]
+ *
+ * B sequences a step, over all ranks; each rank takes its share in M parts, one after the other. The last tenth of the text
+ * is kept for testing. Without --text it learns from the opening of Shakespeare's Coriolanus.
+ */
+import { writeFileSync } from 'node:fs'
+import { multinomial, tensor1d } from '@tensorflow/tfjs-core'
+import {
+  adam,
+  DataLoader,
+  DistributedSampler,
+  EvaluationSampler,
+  formatTable,
+  gpt,
+  init,
+  Progress,
+} from 'lockstep'
+import { readOptions } from './options.js'
+import { CORIOLANUS, readText } from './text.js'
+
+const world = await init()
+const options = readOptions(world.size)
+const { dp, pp, tp, zero, schedule, microBatches, context, batch, steps, seed, json } = options
+
+const text = await readText(options.text || CORIOLANUS)
+const end = text.numbers.length
+const testFrom = Math.floor(0.9 * end)
+const train = text.stretches(0, testFrom, context, 1)
+const test = text.stretches(testFrom, end, context, context)
+const perPart = batch / dp / microBatches
+const shard = { rank: world.rank, size: world.size }
+const sampler = new DistributedSampler(train.length, { ...shard, seed })
+const loader = new DataLoader(train, { batchSize: perPart, sampler, dropLast: true })
+const testSampler = new EvaluationSampler(test.length, shard)
+
+const vocabulary = text.vocabulary.length
+const { width, heads, layers: depth } = options
+const model = gpt({ vocabulary, context, width, heads, depth, seed })
+const optimizer = adam(2e-3)
+const ddp = await world.ddp(model, { loss: 'softmaxCrossEntropy', optimizer, seed })
+
+const progress = world.rank === 0 ? new Progress({ totalSteps: steps, epochs: 1 }) : undefined
+const losses: number[] = []
+let secondStep = 0 // when it began: the first step compiles the model and is not timed
+let part = 0
+for (let epoch = 0; ddp.stepCount < steps; epoch++) {
+  sampler.setEpoch(epoch)
+  for await (const { x, y } of loader) {
+    if (++part % microBatches !== 0) {
+      await ddp.accumulate(x, y)
+      continue
+    }
+    const { loss, samples } = await ddp.step(x, y)
+    losses.push(loss)
+    progress?.update({ step: ddp.stepCount, epoch: 0, loss, samples })
+    if (ddp.stepCount === 1) secondStep = performance.now()
+    if (ddp.stepCount === steps) break
+  }
+}
+progress?.done()
+const seconds = (performance.now() - secondStep) / 1000
+const tokensPerSecond = steps > 1 ? ((steps - 1) * batch * context) / seconds : 0
+
+const { loss: testLoss } = await ddp.evaluate(
+  new DataLoader(test, { batchSize: perPart, sampler: testSampler }),
+)
+
+/** What the model writes after the text's first `context` characters, each drawn with the probability it gives it. */
+async function write(characters: number): Promise<string> {
+  const written = [...text.numbers.subarray(0, context)]
+  for (let i = 1; i <= characters; i++) {
+    const x = { data: Int32Array.from(written.slice(-context)), shape: [1, context] }
+    const scores = (await ddp.predict(x)).data.subarray(-vocabulary)
+    written.push(multinomial(tensor1d(scores), 1, seed + i).dataSync()[0]!)
+  }
+  return text.decode(written.slice(context))
+}
+
+if (world.rank === 0) {
+  // Parameters, their gradients, and the optimizer's slots, all float32 and all on every rank.
+  const stateBytesPerRank = 4 * model.countParams() * (2 + optimizer.slots.length)
+  const result = {
+    worldSize: world.size,
+    dp,
+    pp,
+    tp,
+    zero,
+    schedule,
+    losses,
+    tokensPerSecond,
+    stateBytesPerRank,
+    bubbleFraction: 0,
+  }
+  if (json) writeFileSync(json, `${JSON.stringify(result)}\n`)
+  const rows = [
+    ['parameters', String(model.countParams())],
+    ['tokens/s', tokensPerSecond.toFixed(0)],
+    ['state per rank', `${(stateBytesPerRank / 1e6).toFixed(1)} MB`],
+    ['first loss', losses[0]!.toFixed(4)],
+    ['final loss', losses.at(-1)!.toFixed(4)],
+    ['test loss', `${testLoss.toFixed(4)}, ${(testLoss / Math.LN2).toFixed(2)} bits a character`],
+    ['writes', JSON.stringify(await write(70))],
+  ]
+  console.log(formatTable(rows).join('\n'))
+}
+await world.close()
