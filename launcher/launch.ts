@@ -1,21 +1,22 @@
 /**
- * Launches a script: reads the command line, makes the plan, and has it supervised. It refuses to know how any of that
- * is done.
+ * Launches a script: reads the settings, makes the plan, takes this node's seat in the job and does its part. It
+ * refuses to know how any of that is done.
  */
 import { randomBytes } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
 import { LockstepError } from '../src/errors.js'
-import { startStore } from '../src/runtime/environment/store-server.js'
-import { parseArguments } from './arguments.js'
 import { readMachine } from './devices.js'
+import { listenForInterruptions } from './interruptions.js'
+import { LocalNode } from './node.js'
+import { parseArguments } from './options/arguments.js'
+import { readSettings } from './options/settings.js'
 import { Output } from './output.js'
 import { makePlan } from './plan.js'
-import { type Interruptions, supervise } from './supervise.js'
-
-/** One host: nobody else can reach the job. */
-const HOST = '127.0.0.1'
+import { startReaper } from './reaper.js'
+import { type Seat, takeSeat } from './rendezvous/seat.js'
+import { attemptToken, readToken } from './token.js'
 
 const { version } = createRequire(import.meta.url)('lockstep/package.json') as { version: string }
 
@@ -27,25 +28,53 @@ const LOADERS = {
   ),
 }
 
-/** @returns the exit code of the job. @throws LockstepError for a wrong command line. */
+/** @returns the exit code of the job. @throws LockstepError for what no job can be made of. */
 export async function launch(argv: readonly string[]): Promise<number> {
-  const options = parseArguments(argv, version)
-  if (!options) return 0
-  const plan = makePlan({ ...options, script: findScript(options.script) }, readMachine(process.env), LOADERS)
+  const commandLine = parseArguments(argv, version)
+  if (!commandLine) return 0
+  const env = process.env
+  const settings = readSettings(commandLine, env)
+  const plan = makePlan({ ...settings, script: findScript(settings.script) }, readMachine(env), LOADERS)
+  const token = readToken(settings.tokenFile, env, settings.nodes.max)
 
   const interruptions = listenForInterruptions()
-  const output = new Output(process.stdout, process.stderr, process.env)
-  const token = randomBytes(32).toString('hex')
-  const store = await startStore({
-    host: HOST,
-    token,
-    onRefused: (error) => output.say(`ddp-launch: ${error.message}`),
+  const output = new Output(process.stdout, process.stderr, env)
+  const say = (text: string) => output.say(text)
+  let seat: Seat | undefined
+  const node = new LocalNode({
+    ...{ plan, env, say, stopMs: settings.stopSeconds * 1000, reaper: await startReaper() },
+    report: (report) => seat?.report(report),
+    prepare: (assignment) => ({
+      meeting: {
+        assignment,
+        token: attemptToken(token, assignment.runId, assignment.attempt),
+        launcherPid: process.pid,
+        live: output.isLive,
+      },
+      listener: output,
+    }),
+    onEnded: async () => {},
   })
-  const meeting = { host: HOST, port: store.port, token, launcherPid: process.pid, live: output.isLive }
-  const exitCode = await supervise(plan, meeting, process.env, output, interruptions)
-  await store.close()
+  const seated = takeSeat({
+    ...settings,
+    ...{ version, token, say, ranks: plan.localWorldSize, runId: settings.jobName ?? makeRunId(new Date()) },
+    take: (order) => node.take(order),
+    abandon: (coordinator, reason) => void node.abandon(coordinator, reason),
+  })
+  seat = await Promise.race([seated, interruptions.first.then(() => undefined)])
+  if (!seat) return 130
+  void node.heed(interruptions)
+  seat.join()
+  const exitCode = await node.over
+  await seat.close()
   await Promise.race([output.flushed(), interruptions.second])
   return exitCode
+}
+
+/** For a job without a name: when it began, and something that tells it from others of that second. */
+function makeRunId(now: Date): string {
+  const time = now.toISOString().slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-')
+  return `${time}-${randomBytes(2).toString('hex')}`
 }
 
 function findScript(script: string): string {
@@ -56,15 +85,4 @@ function findScript(script: string): string {
     )
   }
   return path
-}
-
-function listenForInterruptions(): Interruptions {
-  const listeners: ((signal: NodeJS.Signals) => void)[] = []
-  const next = () => new Promise<NodeJS.Signals>((resolve) => listeners.push(resolve))
-  const [first, second] = [next(), next()]
-  const interrupt = (signal: NodeJS.Signals) => listeners.shift()?.(signal)
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => interrupt(signal))
-  // Whoever read our output has gone (`ddp-launch … | head`).
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => interrupt('SIGPIPE'))
-  return { first, second }
 }

@@ -4,6 +4,7 @@
  */
 import { stripVTControlCharacters } from 'node:util'
 import pc from 'picocolors'
+import type { Identity, RankListener, StreamName } from './rank-process.js'
 
 /** What this needs of process.stdout and process.stderr. */
 export interface Sink {
@@ -15,7 +16,7 @@ export interface Sink {
 const COLOURS = ['cyan', 'magenta', 'green', 'yellow', 'blue'] as const
 const ERASE_LINE = '\r\x1b[2K'
 
-export class Output {
+export class Output implements RankListener {
   readonly #sinks: { readonly stdout: Sink; readonly stderr: Sink }
   readonly #colourless: boolean
   #live: { rank: number; text: string } | undefined
@@ -31,15 +32,18 @@ export class Output {
     return this.#sinks.stdout.isTTY === true
   }
 
+  /** Whole lines are shown, not bytes. */
+  bytes(): void {}
+
   /** One finished line of a rank, which goes where the rank wrote it. */
-  line(rank: number, stream: 'stdout' | 'stderr', bytes: Buffer): void {
+  line({ rank }: Identity, stream: StreamName, bytes: Buffer): void {
     if (this.#live?.rank === rank && stream === 'stdout') this.#live = undefined
     const prefix = this.#prefix(rank, this.#sinks[stream])
     this.#write(stream, Buffer.concat([Buffer.from(prefix), bytes, Buffer.from('\n')]))
   }
 
   /** A rank's live line. Dropped where nobody watches; only the latest of all ranks is shown. */
-  live(rank: number, bytes: Buffer): void {
+  live({ rank }: Identity, bytes: Buffer): void {
     if (!this.isLive) return
     this.#live = bytes.length > 0 ? { rank, text: bytes.toString() } : undefined
     this.#redraw()
@@ -57,7 +61,7 @@ export class Output {
     await Promise.all([flush(this.#sinks.stdout), flush(this.#sinks.stderr)])
   }
 
-  #write(stream: 'stdout' | 'stderr', line: Buffer | string): void {
+  #write(stream: StreamName, line: Buffer | string): void {
     if (this.#drawn) this.#sinks.stdout.write(ERASE_LINE)
     this.#drawn = false
     this.#sinks[stream].write(line)

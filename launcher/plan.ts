@@ -7,15 +7,31 @@ import { LockstepError } from '../src/errors.js'
 import {
   LAUNCHER_PID_VARIABLE,
   LIVE_VARIABLE,
+  MAX_RESTARTS_VARIABLE,
   REPORT_FD_VARIABLE,
+  RESTART_COUNT_VARIABLE,
+  RUN_ID_VARIABLE,
   rankVariables,
   type Transport,
 } from '../src/runtime/environment/variables.js'
-import type { LaunchOptions, RankCount } from './arguments.js'
 import type { Machine } from './devices.js'
+import type { RankCount } from './options/forms.js'
+import type { Assignment } from './rendezvous/messages.js'
 
+/** What of the settings a plan is made of. */
+export interface Wishes {
+  readonly nproc: RankCount
+  readonly threads: number | undefined
+  readonly timeoutSeconds: number
+  readonly transport: Transport
+  readonly script: string
+  readonly scriptArguments: readonly string[]
+}
+
+/** What one node starts, in every attempt. */
 export interface Plan {
-  readonly worldSize: number
+  /** Ranks on this node. */
+  readonly localWorldSize: number
   readonly threads: number
   readonly timeoutMs: number
   readonly transport: Transport
@@ -31,10 +47,10 @@ export interface Loaders {
   readonly bootstrap: string
 }
 
-/** What is known once the store listens. */
+/** What the ranks of a node have in common in one attempt, besides the plan. */
 export interface Meeting {
-  readonly host: string
-  readonly port: number
+  readonly assignment: Assignment
+  /** The secret of this attempt, hexadecimal. */
   readonly token: string
   readonly launcherPid: number
   /** Whether somebody watches the launcher's output on a terminal. */
@@ -48,11 +64,11 @@ const TYPESCRIPT = ['.ts', '.mts', '.cts', '.tsx']
 const JAVASCRIPT = ['.js', '.mjs', '.cjs']
 
 /** @throws LockstepError when the script is of another language, or GPUs are asked for and there are none. */
-export function makePlan(options: LaunchOptions, machine: Machine, loaders: Loaders): Plan {
-  const worldSize = countRanks(options.nproc, machine)
+export function makePlan(options: Wishes, machine: Machine, loaders: Loaders): Plan {
+  const localWorldSize = countRanks(options.nproc, machine)
   return {
-    worldSize,
-    threads: options.threads ?? Math.max(1, Math.floor(machine.cores / worldSize)),
+    localWorldSize,
+    threads: options.threads ?? Math.max(1, Math.floor(machine.cores / localWorldSize)),
     timeoutMs: options.timeoutSeconds * 1000,
     transport: options.transport,
     gpus: machine.gpus,
@@ -63,34 +79,37 @@ export function makePlan(options: LaunchOptions, machine: Machine, loaders: Load
 /** The environment of one rank: the user's, with what makes it this rank. */
 export function rankEnvironment(
   plan: Plan,
-  rank: number,
-  meeting: Meeting,
+  localRank: number,
+  { assignment, token, launcherPid, live }: Meeting,
   env: NodeJS.ProcessEnv,
 ): NodeJS.ProcessEnv {
-  const gpu = plan.gpus[rank % plan.gpus.length]
+  const gpu = plan.gpus[localRank % plan.gpus.length]
   return {
     ...env,
     ...rankVariables({
-      rank,
-      localRank: rank,
-      worldSize: plan.worldSize,
-      localWorldSize: plan.worldSize,
-      groupRank: 0,
-      address: meeting.host,
-      masterAddr: meeting.host,
-      masterPort: meeting.port,
-      token: meeting.token,
+      rank: assignment.firstRank + localRank,
+      localRank,
+      worldSize: assignment.worldSize,
+      localWorldSize: plan.localWorldSize,
+      groupRank: assignment.nodeRank,
+      address: assignment.address,
+      masterAddr: assignment.storeHost,
+      masterPort: assignment.storePort,
+      token,
       threads: plan.threads,
       timeoutMs: plan.timeoutMs,
       transport: plan.transport,
     }),
+    [RESTART_COUNT_VARIABLE]: String(assignment.restarts),
+    [MAX_RESTARTS_VARIABLE]: String(assignment.maxRestarts),
+    [RUN_ID_VARIABLE]: assignment.runId,
     OMP_NUM_THREADS: env.OMP_NUM_THREADS || String(plan.threads),
     // tsx would leave its cache of translated files in /tmp.
     TSX_DISABLE_CACHE: env.TSX_DISABLE_CACHE ?? '1',
     ...(gpu === undefined ? {} : { CUDA_VISIBLE_DEVICES: gpu }),
-    [LIVE_VARIABLE]: meeting.live ? '1' : '0',
+    [LIVE_VARIABLE]: live ? '1' : '0',
     [REPORT_FD_VARIABLE]: String(REPORT_FD),
-    [LAUNCHER_PID_VARIABLE]: String(meeting.launcherPid),
+    [LAUNCHER_PID_VARIABLE]: String(launcherPid),
   }
 }
 
@@ -117,7 +136,8 @@ function nodeFlags(script: string, { typescript, bootstrap }: Loaders): string[]
   // tsx costs a fifth of a second: only for what needs it. (The bootstrap is TypeScript when run from source.)
   const needsTypescript = TYPESCRIPT.includes(extension) || TYPESCRIPT.includes(extname(bootstrap))
   const loader = needsTypescript ? ['--import', typescript] : ['--enable-source-maps']
-  return [...loader, '--import', onMainThread(bootstrap)]
+  // Should an inspector be opened (see examine.ts), ranks must not want the same port.
+  return [...loader, '--inspect-port=0', '--import', onMainThread(bootstrap)]
 }
 
 /**

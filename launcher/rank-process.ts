@@ -3,52 +3,68 @@
  * decide anything about the job.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { hostname } from 'node:os'
 import type { Readable } from 'node:stream'
 import { type Failure, parseFailure } from '../src/runtime/environment/failure.js'
+import { examine, inspectorUrl, isInspectorLine } from './examine.js'
 import { LineSplitter } from './lines.js'
-import type { Output } from './output.js'
 import { REPORT_FD } from './plan.js'
+import type { RankState } from './rank-state.js'
 
 /** How long the pipes of a rank that is gone are read for what it wrote last. */
 const DRAIN_MS = 500
-const LAST_LINES = 10
+const LAST_LINES = 20
 /** A longer line would push everything else off the reader's screen. */
 const LAST_LINE_LENGTH = 500
 
-/** What is known of a rank at one moment. */
-export interface RankState {
+/** Which rank. */
+export interface Identity {
   readonly rank: number
-  readonly pid: number | undefined
-  readonly running: boolean
-  readonly code: number | null
-  readonly signal: NodeJS.Signals | null
-  /** When it ended or said why it would; milliseconds since the epoch. */
-  readonly at: number
-  /** What it said it died of. */
-  readonly failure: Failure | undefined
-  readonly lastLines: readonly string[]
+  readonly localRank: number
+  /** Whether the job has other nodes, so that its own has to be named. */
+  readonly isAmongNodes: boolean
+}
+
+export type StreamName = 'stdout' | 'stderr'
+
+/** Told what ranks write. */
+export interface RankListener {
+  /** As it comes. */
+  bytes(who: Identity, stream: StreamName, chunk: Buffer): void
+  /** A finished line, without its line break. */
+  line(who: Identity, stream: StreamName, bytes: Buffer): void
+  /** What the rank's live line shows now. */
+  live(who: Identity, bytes: Buffer): void
 }
 
 export class RankProcess {
   /** Resolves when the process is gone and all that it wrote has been shown. */
   readonly ended: Promise<void>
-  readonly #rank: number
+  readonly #who: Identity
   readonly #child: ChildProcess
   readonly #lastLines: string[] = []
   #report = ''
+  #hints: string[] = []
+  /** While the rank's inspector is being opened: told its address. */
+  #onInspector: ((url: string) => void) | undefined
   #startError: Error | undefined
   #endedAt: number | undefined
 
-  constructor(rank: number, nodeArguments: readonly string[], env: NodeJS.ProcessEnv, output: Output) {
-    this.#rank = rank
+  constructor(
+    who: Identity,
+    nodeArguments: readonly string[],
+    env: NodeJS.ProcessEnv,
+    listener: RankListener,
+  ) {
+    this.#who = who
     // detached: a process group of its own, so that whatever the script starts ends with it.
     this.#child = spawn(process.execPath, nodeArguments, {
       env,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     })
-    this.#show('stdout', output)
-    this.#show('stderr', output)
+    this.#listen('stdout', listener)
+    this.#listen('stderr', listener)
     const report = this.#child.stdio?.[REPORT_FD] as Readable | undefined // none where there is no process
     report?.setEncoding('utf8').on('data', (text: string) => {
       this.#report += text
@@ -72,15 +88,31 @@ export class RankProcess {
     const failure = this.#startError ? startFailure(this.#startError) : parseFailure(this.#report)
     const { pid, exitCode, signalCode } = this.#child
     return {
-      rank: this.#rank,
+      rank: this.#who.rank,
       pid,
+      hostName: this.#who.isAmongNodes ? hostname() : undefined,
       running: this.running,
       code: this.#startError ? null : exitCode,
       signal: signalCode,
       at: Math.min(failure?.at ?? Number.POSITIVE_INFINITY, this.#endedAt ?? Date.now()),
       failure,
-      lastLines: this.#lastLines,
+      lastLines: [...this.#lastLines],
+      hints: this.#hints,
     }
+  }
+
+  /** Finds out what the rank does, for its state's hints. */
+  async examine(): Promise<void> {
+    const { pid } = this.#child
+    if (pid === undefined) return
+    const [first, ...stack] = await examine(pid, () => {
+      const url = new Promise<string>((resolve) => {
+        this.#onInspector = resolve
+      })
+      this.#child.kill('SIGUSR1')
+      return url
+    })
+    this.#hints = [[`rank ${this.#who.rank} (pid ${pid}) ${first}`, ...stack].join('\n')]
   }
 
   /** To the rank and to all that it has started. */
@@ -96,16 +128,28 @@ export class RankProcess {
     }
   }
 
-  #show(stream: 'stdout' | 'stderr', output: Output): void {
+  #listen(stream: StreamName, listener: RankListener): void {
     const splitter = new LineSplitter({
       line: (bytes) => {
-        output.line(this.#rank, stream, bytes)
+        if (stream === 'stderr' && this.#onInspector && this.#isInspectors(bytes.toString())) return
+        listener.line(this.#who, stream, bytes)
         this.#lastLines.push(bytes.subarray(0, LAST_LINE_LENGTH).toString())
         if (this.#lastLines.length > LAST_LINES) this.#lastLines.shift()
       },
-      live: (bytes) => output.live(this.#rank, bytes),
+      live: (bytes) => listener.live(this.#who, bytes),
     })
-    this.#child[stream]?.on('data', (chunk: Buffer) => splitter.push(chunk)).on('close', () => splitter.end())
+    this.#child[stream]
+      ?.on('data', (chunk: Buffer) => {
+        listener.bytes(this.#who, stream, chunk)
+        splitter.push(chunk)
+      })
+      .on('close', () => splitter.end())
+  }
+
+  #isInspectors(line: string): boolean {
+    const url = inspectorUrl(line)
+    if (url !== undefined) this.#onInspector?.(url)
+    return isInspectorLine(line)
   }
 
   #untilEnded(): Promise<void> {
@@ -137,6 +181,7 @@ function startFailure(error: Error): Failure {
     oneLine: true,
     exitCode: 1,
     secondary: false,
+    timedOut: false,
     at: Date.now(),
   }
 }

@@ -3,7 +3,7 @@
  * failed because another one had.
  */
 import { constants } from 'node:os'
-import type { RankState } from './rank-process.js'
+import type { RankState } from './rank-state.js'
 
 export interface Verdict {
   /** Lines for stderr; the last of them say the root cause. */
@@ -11,16 +11,25 @@ export interface Verdict {
   readonly exitCode: number
 }
 
+/** A node whose launcher is gone: of its ranks nothing is known. */
+export interface LostNode {
+  readonly hostName: string
+  readonly address: string
+  /** Completes "the connection with its launcher". */
+  readonly reason: string
+}
+
 /**
  * Chooses among the ranks that failed by themselves, before anything was stopped.
  *
- * When rank 2 is killed, the others lose their peer within milliseconds, and may be gone before it. So first comes
+ * When a node is lost, so are its ranks, and the others' failures follow from that. When rank 2 is killed, the others lose their peer within milliseconds, and may be gone before it. So first comes
  * whoever was killed by a signal, which no other rank's failure brings about; then who died of something of its own,
  * earliest first; and if nobody did, the cause is whoever left early with exit code 0.
  *
- * @param states all ranks, at that moment; at least one has failed.
+ * @param states all ranks, at that moment; at least one has failed, or a node is lost.
  */
-export function findRootCause(states: readonly RankState[]): Verdict {
+export function findRootCause(states: readonly RankState[], lost: readonly LostNode[] = []): Verdict {
+  if (lost.length > 0) return blameNodes(lost)
   const failed = states.filter(hasFailed).sort((a, b) => a.at - b.at)
   const primary = failed.filter((state) => !state.failure?.secondary)
   const first = primary.find(({ signal }) => signal) ?? primary[0] ?? failed[0]!
@@ -32,6 +41,8 @@ export function findRootCause(states: readonly RankState[]): Verdict {
   const report = [
     ...others.map((state) => also(state)),
     ...lastLines(first, states.length),
+    ...stack(first, alike),
+    ...states.flatMap(({ hints }) => hints).map((hint) => `ddp-launch: ${hint}`),
     cause(first, alike),
   ]
   return { report: report.join('\n'), exitCode: exitCode(first) }
@@ -44,6 +55,14 @@ export function signalExitCode(signal: NodeJS.Signals): number {
 /** Includes a rank that has said why it fails and is still on its way out. */
 export function hasFailed(state: RankState): boolean {
   return state.failure !== undefined || (!state.running && state.code !== 0)
+}
+
+function blameNodes(lost: readonly LostNode[]): Verdict {
+  const lines = lost.map(
+    ({ hostName, address, reason }) =>
+      `ddp-launch: node ${hostName} (${address}) was lost: the connection with its launcher ${reason}; see whether the machine runs, and what ddp-launch said there`,
+  )
+  return { report: lines.join('\n'), exitCode: 1 }
 }
 
 function blameLeavers(left: readonly RankState[], witness: RankState): Verdict {
@@ -61,11 +80,21 @@ function isSameCause(a: RankState, b: RankState): boolean {
   return a.failure.text.startsWith(b.failure.text) || b.failure.text.startsWith(a.failure.text)
 }
 
+/** The last line: all of the cause that fits in one. */
 function cause(first: RankState, alike: readonly RankState[]): string {
   const who = `ddp-launch: ${name(alike)}`
   if (!first.failure) return `${who} ${ending(first)}`
-  const texts = alike.map((state) => state.failure!.text).sort((a, b) => a.length - b.length)
-  return `${who} failed with exit code ${exitCode(first)}:${first.failure.oneLine ? ' ' : '\n'}${texts[0]}`
+  return `${who} failed with exit code ${exitCode(first)}: ${headline(shortest(alike))}`
+}
+
+function stack(first: RankState, alike: readonly RankState[]): string[] {
+  if (!first.failure || first.failure.oneLine) return []
+  return [`ddp-launch: the error of rank ${first.rank}:`, shortest(alike)]
+}
+
+/** Of texts that say the same, some with more behind it. */
+function shortest(alike: readonly RankState[]): string {
+  return alike.map((state) => state.failure!.text).reduce((a, b) => (b.length < a.length ? b : a))
 }
 
 function ending({ code, signal }: RankState): string {
@@ -93,9 +122,10 @@ function exitCode({ code, signal, failure }: RankState): number {
   return signal ? signalExitCode(signal) : (code ?? failure?.exitCode ?? 1)
 }
 
-/** "rank 2 (pid 4242)", "ranks 0, 1 and 3". */
+/** "rank 2 (pid 4242)", "rank 2 (pid 4242 on node-b)", "ranks 0, 1 and 3". */
 function name(states: readonly RankState[]): string {
-  if (states.length === 1) return `rank ${states[0]!.rank} (pid ${states[0]!.pid ?? 'none'})`
+  const [{ rank, pid, hostName }] = states as [RankState]
+  if (states.length === 1) return `rank ${rank} (pid ${pid ?? 'none'}${hostName ? ` on ${hostName}` : ''})`
   const ranks = states.map(({ rank }) => rank)
   return `ranks ${ranks.slice(0, -1).join(', ')} and ${ranks.at(-1)}`
 }

@@ -28,9 +28,10 @@ describe('the first failure stops all ranks, and is told last', () => {
     const { code, stdout, stderr } = await fail('throw', 1)
     expect(code).toBe(1)
     expect(stderr).toMatch(
-      /^ddp-launch: the last lines of rank 1:\n {2}\| pid (\d+)\n {2}\| about to fail\nddp-launch: rank 1 \(pid \1\) failed with exit code 1:\nError: boom\n {4}at .*fail\.mjs:\d+/,
+      /^ddp-launch: the last lines of rank 1:\n {2}\| pid (\d+)\n {2}\| about to fail\nddp-launch: the error of rank 1:\nError: boom\n {4}at .*fail\.mjs:\d+/,
     )
     expect(stderr).toContain('Error: the fuse')
+    expect(stderr).toMatch(/\nddp-launch: rank 1 \(pid \d+\) failed with exit code 1: Error: boom\n$/)
     expect(stderr).not.toContain('closed its connection')
     expectAllGone(stdout)
   })
@@ -41,11 +42,11 @@ describe('the first failure stops all ranks, and is told last', () => {
       2,
       /^ddp-launch: rank 2 \(pid \d+\) failed with exit code 2: learning rate is -1: expected a number above 0\n$/,
     ],
-    ['reject', 1, /rank 2 \(pid \d+\) failed with exit code 1:\nError: nobody caught me\n {4}at /],
+    ['reject', 1, /the error of rank 2:\nError: nobody caught me\n {4}at /],
     [
       'string',
       1,
-      /rank 2 \(pid \d+\) failed with exit code 1:\nsomething that is no Error was thrown: 'a string'\n$/,
+      /rank 2 \(pid \d+\) failed with exit code 1: something that is no Error was thrown: 'a string'\n$/,
     ],
     ['exit', 3, /\nddp-launch: rank 2 \(pid \d+\) ended with exit code 3\n$/],
     ['kill', 137, /\nddp-launch: rank 2 \(pid \d+\) was killed by SIGKILL, from outside the job [^\n]*\n$/],
@@ -77,7 +78,7 @@ describe('the first failure stops all ranks, and is told last', () => {
   it('a throw at import on one rank only', async () => {
     const { code, stderr } = await launch(['--nproc', '2', fixture('import-throws.mjs')])
     expect(stderr).toMatch(
-      /^ddp-launch: rank 1 \(pid \d+\) failed with exit code 1:\nError: thrown at import\n/,
+      /\nddp-launch: rank 1 \(pid \d+\) failed with exit code 1: Error: thrown at import\n$/,
     )
     expect(code).toBe(1)
   })

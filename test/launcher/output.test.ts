@@ -58,30 +58,31 @@ function screen(options: { isTTY?: boolean; columns?: number } = {}, env = {}) {
 }
 
 const bytes = Buffer.from
+const rank = (number: number) => ({ rank: number, localRank: number, isAmongNodes: false })
 
 describe('output', () => {
   it('puts the rank in front, plain where nobody watches', () => {
     const { output, written } = screen()
-    output.line(0, 'stdout', bytes('a'))
-    output.line(11, 'stderr', bytes('b'))
-    output.live(0, bytes('10 %'))
+    output.line(rank(0), 'stdout', bytes('a'))
+    output.line(rank(11), 'stderr', bytes('b'))
+    output.live(rank(0), bytes('10 %'))
     output.say('ddp-launch: done')
     expect(written()).toBe('[0] a\n[11] b\nddp-launch: done\n')
   })
 
   it('colours the rank on a terminal, unless NO_COLOR', () => {
     const [coloured, plain] = [screen({ isTTY: true }), screen({ isTTY: true }, { NO_COLOR: '1' })]
-    for (const { output } of [coloured, plain]) output.line(1, 'stdout', bytes('a'))
+    for (const { output } of [coloured, plain]) output.line(rank(1), 'stdout', bytes('a'))
     expect(coloured.written()).toBe('\x1b[35m[1]\x1b[39m a\n')
     expect(plain.written()).toBe('[1] a\n')
   })
 
   it('redraws a live line below the lines of other ranks, until its own rank writes one', () => {
     const { output, written } = screen({ isTTY: true }, { NO_COLOR: '1' })
-    output.live(0, bytes('10 %'))
-    output.line(1, 'stdout', bytes('hello'))
-    output.line(0, 'stdout', bytes('epoch 1'))
-    output.line(1, 'stdout', bytes('bye'))
+    output.live(rank(0), bytes('10 %'))
+    output.line(rank(1), 'stdout', bytes('hello'))
+    output.line(rank(0), 'stdout', bytes('epoch 1'))
+    output.line(rank(1), 'stdout', bytes('bye'))
     const erase = '\r\x1b[2K'
     expect(written()).toBe(
       `${erase}[0] 10 %${erase}[1] hello\n${erase}[0] 10 %${erase}[0] epoch 1\n[1] bye\n`,
@@ -90,7 +91,7 @@ describe('output', () => {
 
   it('never lets a live line wrap', () => {
     const { output, written } = screen({ isTTY: true, columns: 12 }, { NO_COLOR: '1' })
-    output.live(0, bytes('0123456789'))
+    output.live(rank(0), bytes('0123456789'))
     expect(written()).toBe('\r\x1b[2K[0] 0123456')
   })
 })

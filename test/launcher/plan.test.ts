@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import type { LaunchOptions } from '../../launcher/arguments.js'
 import { visibleGpus } from '../../launcher/devices.js'
-import { makePlan, onMainThread, rankEnvironment } from '../../launcher/plan.js'
+import { makePlan, onMainThread, rankEnvironment, type Wishes } from '../../launcher/plan.js'
 import { readEnvironment } from '../../src/runtime/environment/variables.js'
 
-const options: LaunchOptions = {
+const options: Wishes = {
   nproc: 1,
   threads: undefined,
   timeoutSeconds: 60,
@@ -13,10 +12,14 @@ const options: LaunchOptions = {
   scriptArguments: ['--epochs', '3'],
 }
 const loaders = { typescript: 'file:///tsx.mjs', bootstrap: 'file:///bootstrap.js' }
-const meeting = { host: '127.0.0.1', port: 4242, token: 'ab'.repeat(32), launcherPid: 7, live: false }
+const assignment = {
+  ...{ attempt: 0, restarts: 0, maxRestarts: 3, runId: 'digits', nodeRank: 0, nodes: 1, firstRank: 0 },
+  ...{ worldSize: 4, address: '127.0.0.1', storeHost: '127.0.0.1', storePort: 4242 },
+}
+const meeting = { assignment, token: 'ab'.repeat(32), launcherPid: 7, live: false }
 const cpu = { cores: 8, gpus: [] }
 const gpus = { cores: 8, gpus: ['0', '1'] }
-const plan = (change: Partial<LaunchOptions>, machine: { cores: number; gpus: string[] } = cpu) =>
+const plan = (change: Partial<Wishes>, machine: { cores: number; gpus: string[] } = cpu) =>
   makePlan({ ...options, ...change }, machine, loaders)
 
 describe('plan', () => {
@@ -28,7 +31,7 @@ describe('plan', () => {
     ['gpu', gpus, 2],
     ['cpu', gpus, 8],
   ] as const)('--nproc %s on %j makes %i ranks', (nproc, machine, worldSize) => {
-    expect(plan({ nproc }, { ...machine, gpus: [...machine.gpus] }).worldSize).toBe(worldSize)
+    expect(plan({ nproc }, { ...machine, gpus: [...machine.gpus] }).localWorldSize).toBe(worldSize)
   })
 
   it('refuses --nproc gpu where there is none', () => {
@@ -50,14 +53,14 @@ describe('plan', () => {
   })
 
   it('loads tsx for TypeScript only', () => {
-    const bootstrap = ['--import', onMainThread(loaders.bootstrap)]
+    const bootstrap = ['--inspect-port=0', '--import', onMainThread(loaders.bootstrap)]
     expect(plan({}).nodeArguments).toEqual([
       ...['--import', loaders.typescript, ...bootstrap, '/job/train.ts', '--epochs', '3'],
     ])
     for (const script of ['a.mts', 'a.cts', 'a.tsx'])
       expect(plan({ script }).nodeArguments).toContain(loaders.typescript)
     for (const script of ['a.js', 'a.mjs', 'a.cjs']) {
-      expect(plan({ script }).nodeArguments.slice(0, 4)).toEqual([
+      expect(plan({ script }).nodeArguments.slice(0, 5)).toEqual([
         '--enable-source-maps',
         ...bootstrap,
         script,
@@ -83,6 +86,21 @@ describe('environment of a rank', () => {
         timeoutMs: 1500,
         transport: 'auto',
       },
+    })
+  })
+
+  it('counts ranks over all nodes, and tells scripts of restarts', () => {
+    const second = { ...assignment, nodeRank: 1, nodes: 2, firstRank: 3, worldSize: 7, address: '10.0.0.2' }
+    const env = rankEnvironment(
+      plan({ nproc: 4 }),
+      2,
+      { ...meeting, assignment: { ...second, restarts: 2, storeHost: '10.0.0.1' } },
+      {},
+    )
+    expect(env).toMatchObject({
+      ...{ RANK: '5', LOCAL_RANK: '2', WORLD_SIZE: '7', LOCAL_WORLD_SIZE: '4', GROUP_RANK: '1' },
+      ...{ LOCKSTEP_ADDR: '10.0.0.2', MASTER_ADDR: '10.0.0.1', MASTER_PORT: '4242' },
+      ...{ LOCKSTEP_RESTART_COUNT: '2', LOCKSTEP_MAX_RESTARTS: '3', LOCKSTEP_RUN_ID: 'digits' },
     })
   })
 

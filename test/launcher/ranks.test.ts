@@ -46,7 +46,10 @@ describe('ranks', () => {
           MASTER_PORT: ranks[0]!.env.MASTER_PORT,
           LOCKSTEP_TIMEOUT: '7',
           LOCKSTEP_TRANSPORT: 'auto',
+          LOCKSTEP_ADDR: '127.0.0.1',
         },
+        ...{ LOCKSTEP_RESTART_COUNT: '0', LOCKSTEP_MAX_RESTARTS: '0' },
+        ...{ LOCKSTEP_RUN_ID: expect.stringMatching(/^\d{8}-\d{6}-[0-9a-f]{4}$/) },
         ...{ LOCKSTEP_TOKEN: expect.stringMatching(/^[0-9a-f]{64}$/), LOCKSTEP_LIVE: '0' },
         ...{ LOCKSTEP_THREADS: threads, OMP_NUM_THREADS: threads },
       })

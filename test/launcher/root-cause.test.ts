@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { RankState } from '../../launcher/rank-process.js'
+import type { RankState } from '../../launcher/rank-state.js'
 import { findRootCause } from '../../launcher/root-cause.js'
 import type { Failure } from '../../src/runtime/environment/failure.js'
 
@@ -13,11 +13,13 @@ const state = (rank: number, change: Partial<RankState>): RankState => ({
     at: 0,
     failure: undefined,
     lastLines: [],
+    hostName: undefined,
+    hints: [],
   },
   ...change,
 })
 const failure = (text: string, change: Partial<Failure> = {}): Failure => ({
-  ...{ text, oneLine: false, exitCode: 1, secondary: false, at: 0 },
+  ...{ text, oneLine: false, exitCode: 1, secondary: false, timedOut: false, at: 0 },
   ...change,
 })
 const lost = (at: number) => ({
@@ -54,7 +56,8 @@ describe('root cause', () => {
       exitCode: 1,
       report:
         'ddp-launch: also, rank 1 (pid 101) failed: Error: late\n' +
-        'ddp-launch: rank 3 (pid 103) failed with exit code 1:\nError: early\n    at x.ts:1',
+        'ddp-launch: the error of rank 3:\nError: early\n    at x.ts:1\n' +
+        'ddp-launch: rank 3 (pid 103) failed with exit code 1: Error: early',
     })
   })
 
@@ -86,6 +89,22 @@ describe('root cause', () => {
   it('is the first lost connection if nobody is to blame for it', () => {
     const verdict = findRootCause([state(0, lost(5)), state(1, lost(4)), state(2, running)])
     expect(verdict.report).toBe('ddp-launch: ranks 0 and 1 failed with exit code 1: rank 2 is gone')
+  })
+
+  it('is a lost node, whatever the ranks of other nodes make of it', () => {
+    const node = { hostName: 'node-b', address: '10.0.0.2', reason: 'is silent since 10 s' }
+    expect(findRootCause([state(0, lost(5)), state(1, { signal: 'SIGTERM' })], [node])).toEqual({
+      exitCode: 1,
+      report: expect.stringMatching(
+        /^ddp-launch: node node-b \(10\.0\.0\.2\) was lost: .* is silent since 10 s; /,
+      ),
+    })
+  })
+
+  it('is named with its host where there are several', () => {
+    expect(findRootCause([state(5, { code: 3, hostName: 'node-b' })]).report).toBe(
+      'ddp-launch: rank 5 (pid 105 on node-b) ended with exit code 3',
+    )
   })
 
   it.each([

@@ -13,12 +13,16 @@ export interface Failure {
   readonly exitCode: number
   /** True when this rank only failed because another had: never the root cause. */
   readonly secondary: boolean
+  /** True when it waited for another rank in vain: that one may tell more. */
+  readonly timedOut: boolean
   /** Milliseconds since the epoch. */
   readonly at: number
 }
 
 const USER_ERROR = 2
 const BUG = 1
+/** How the errors of collectives, links and the store begin to say that nobody came. */
+const TIMED_OUT = / made no progress for | was not set within | has no connection with /
 
 /** Describes an uncaught exception of the script `script` (an absolute path; shown where nothing better is known). */
 export function describeFailure(error: unknown, script = process.argv[1] ?? 'the script'): Failure {
@@ -28,6 +32,7 @@ export function describeFailure(error: unknown, script = process.argv[1] ?? 'the
     oneLine,
     exitCode,
     secondary,
+    timedOut: oneLine && TIMED_OUT.test(text),
     at: Date.now(),
   })
   if (!(error instanceof Error))

@@ -18,7 +18,7 @@ export interface Response {
 }
 
 /** @throws LockstepError when the message is larger than a frame may be. */
-export function encodeFrame(message: Request | Response): Buffer {
+export function encodeFrame(message: object): Buffer {
   const body = Buffer.from(JSON.stringify(message))
   if (body.length > MAX_FRAME_BYTES) {
     throw new LockstepError(

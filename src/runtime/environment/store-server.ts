@@ -1,6 +1,6 @@
 /**
  * The key-value store in which the ranks of a job meet and tell each other their addresses. The launcher holds
- * it, on a port that the system chose, for the whole job. It refuses connections without the job token, and
+ * it while one attempt of the job runs. It refuses connections without the job token, and
  * carries addresses, never tensors.
  */
 import { once } from 'node:events'
@@ -13,19 +13,21 @@ const HANDSHAKE_TIMEOUT_MS = 5000
 export interface StoreOptions {
   /** The address to listen on: 127.0.0.1 for a job on one host. */
   readonly host: string
+  /** 0, unless told otherwise: the system chooses one. */
+  readonly port?: number
   readonly token: string
   /** Told of each connection that was closed for not being a well-behaved rank of this job. */
   readonly onRefused?: (error: Error) => void
 }
 
 export interface Store {
-  /** Chosen by the system, and bound until `close`. */
+  /** Bound until `close`. */
   readonly port: number
   close(): Promise<void>
 }
 
-/** Listens, and answers ranks until closed. @throws the system's error when `host` cannot be listened on. */
-export async function startStore({ host, token, onRefused }: StoreOptions): Promise<Store> {
+/** Listens, and answers ranks until closed. @throws the system's error when `host:port` cannot be listened on. */
+export async function startStore({ host, port = 0, token, onRefused }: StoreOptions): Promise<Store> {
   const entries = new Entries()
   const sockets = new Set<Socket>()
   const server = createServer({ noDelay: true }, (socket) => {
@@ -35,7 +37,7 @@ export async function startStore({ host, token, onRefused }: StoreOptions): Prom
       .then(() => serve(socket, entries, onRefused))
       .catch((error: Error) => onRefused?.(error))
   })
-  server.listen(0, host)
+  server.listen(port, host)
   await once(server, 'listening')
   return {
     port: (server.address() as AddressInfo).port,

@@ -10,7 +10,7 @@ class PeerFailedError extends LockstepError {
 describe('what a rank died of', () => {
   it('is one line for an error that a user can cause, even if its message has more', () => {
     expect(describeFailure(new LockstepError('first\n  second'))).toMatchObject({
-      ...{ text: 'first second', oneLine: true, exitCode: 2, secondary: false },
+      ...{ text: 'first second', oneLine: true, exitCode: 2, secondary: false, timedOut: false },
     })
   })
 

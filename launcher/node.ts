@@ -1,0 +1,74 @@
+/**
+ * This node's part in a job: does what the coordinator orders, reports what becomes of it, and passes on that somebody
+ * wants it to end. It refuses to decide anything, unless the coordinator is gone: then it stops all.
+ */
+import { Attempt, type AttemptOptions } from './attempt.js'
+import type { Interruptions } from './interruptions.js'
+import type { Meeting } from './plan.js'
+import type { Assignment, Order, Report } from './rendezvous/messages.js'
+import { findRootCause } from './root-cause.js'
+
+export interface NodeOptions extends Omit<AttemptOptions, 'meeting' | 'listener'> {
+  readonly report: (report: Report) => void
+  readonly say: (text: string) => void
+  /** What an attempt needs besides the assignment: made anew for each. */
+  readonly prepare: (assignment: Assignment) => { meeting: Meeting; listener: AttemptOptions['listener'] }
+  /** Told how the ranks of an attempt on this node have ended, before the coordinator is. */
+  readonly onEnded: (attempt: number, states: Awaited<Attempt['ended']>) => Promise<void>
+}
+
+export class LocalNode {
+  /** Resolves with the exit code of the job, when nothing of it runs here any more. */
+  readonly over: Promise<number>
+  readonly #options: NodeOptions
+  #attempt: Attempt | undefined
+  #number = -1
+  #finish!: (exitCode: number) => void
+
+  constructor(options: NodeOptions) {
+    this.#options = options
+    this.over = new Promise((resolve) => {
+      this.#finish = resolve
+    })
+  }
+
+  take(order: Order): void {
+    if (order.op === 'start') void this.#run(order.assignment)
+    else if (order.op === 'stop' && order.attempt === this.#number)
+      void this.#attempt?.stop(order.reason, order.timedOut)
+    else if (order.op === 'say') this.#options.say(order.text)
+    else if (order.op === 'end') {
+      if (order.report !== '') this.#options.say(order.report)
+      this.#finish(order.exitCode)
+    }
+  }
+
+  /** The first signal asks the ranks of all nodes to end; a second one ends those of this node at once. */
+  async heed({ first, second }: Interruptions): Promise<void> {
+    this.#options.report({ op: 'leave', signal: await first })
+    await second
+    this.#attempt?.kill()
+  }
+
+  /** The coordinator is gone. @param reason completes "the connection with the launcher at X". */
+  async abandon(coordinator: string, reason: string): Promise<void> {
+    const attempt = this.#attempt
+    await attempt?.stop('failure', false)
+    const lost = { hostName: 'at the endpoint', address: coordinator, reason }
+    this.#options.say(findRootCause([], [lost]).report)
+    this.#finish(1)
+  }
+
+  async #run(assignment: Assignment): Promise<void> {
+    const { report, prepare, onEnded } = this.#options
+    const attempt = new Attempt({ ...this.#options, ...prepare(assignment) })
+    this.#attempt = attempt
+    this.#number = assignment.attempt
+    attempt.failing.then(({ failure }) => {
+      report({ op: 'failing', attempt: assignment.attempt, timedOut: failure?.timedOut === true })
+    })
+    const states = await attempt.ended
+    await onEnded(assignment.attempt, states)
+    report({ op: 'ended', attempt: assignment.attempt, now: Date.now(), states })
+  }
+}
