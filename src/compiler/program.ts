@@ -49,7 +49,9 @@ export class Program {
   static async compile(request: ProgramRequest, options: SessionOptions): Promise<Program> {
     const start = performance.now()
     const graph = simplify(trace(request))
-    const lowered = lower(graph, await blockSize())
+    // The blocked convolutions are kernels of the cpu provider.
+    const onCpu = (options.provider ?? 'cpu') === 'cpu'
+    const lowered = onCpu ? lower(graph, await blockSize()) : lower(graph, undefined, true)
     const session = await Session.create(lowered.onnx, options)
     const randoms = graph.randoms.map((input) => ({
       input,

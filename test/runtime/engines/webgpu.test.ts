@@ -1,0 +1,28 @@
+/**
+ * onnxruntime's WebGPU provider beside its cpu provider: `npm run test:webgpu`. It needs a Vulkan driver; without a GPU
+ * SwiftShader will do: VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json (Debian: chromium-common, libvulkan1).
+ */
+import { describe, expect, test } from 'vitest'
+import { resolveProvider } from '../../../src/compiler/providers.js'
+import { cases, train } from './cases.js'
+
+/** Why there is nothing to test; undefined where there is. */
+const missing = process.env.TEST_WEBGPU
+  ? await resolveProvider('webgpu').then(
+      () => undefined,
+      (error: Error) => error.message,
+    )
+  : 'npm run test:webgpu'
+
+describe.skipIf(missing)(`on WebGPU${missing === undefined ? '' : `: ${missing}`}`, () => {
+  test.each(Object.entries(cases))('%s: the same losses to 1e-3', async (_, given) => {
+    const cpu = await train(given, { engine: 'onnx', provider: 'cpu' })
+    const webgpu = await train(given, { engine: 'onnx', provider: 'webgpu' })
+    webgpu.losses.forEach((loss, i) => {
+      expect(Math.abs(loss - cpu.losses[i]!)).toBeLessThan(1e-3)
+    })
+    webgpu.predictions.forEach((n, i) => {
+      expect(Math.abs(n - cpu.predictions[i]!)).toBeLessThan(1e-2)
+    })
+  })
+})
