@@ -8,6 +8,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../collectives/communicator.js'
+import { compressorByName } from '../collectives/compression/compression.js'
 import { add } from '../collectives/kernels/kernels.js'
 import type { Update } from '../compiler/program.js'
 import type { NdArray } from '../data/dataset.js'
@@ -15,16 +16,22 @@ import { LockstepError } from '../errors.js'
 import { countCorrect } from './accuracy.js'
 import { type BatchInputs, checkLabels, checkShape, type Input, readInputs } from './batch.js'
 import type { JsonObject } from './checkpoint/checkpoints.js'
+import { onRankZero } from './checkpoint/collective.js'
+import { CompressedExchange } from './compressed-exchange.js'
 import { DdpCheckpoints, type LoadOptions, type SaveOptions } from './ddp-checkpoint.js'
 import { chooseEngine, type EngineOptions } from './engines/choose.js'
 import type { Engine } from './engines/engine.js'
-import { averageOverRanks, type Bucket, bucketsOf, sumOverRanks } from './gradient-exchange.js'
+import { type ExportOnnxOptions, writeOnnx } from './export-onnx.js'
+import { writeTensorflow } from './export-tensorflow.js'
+import { averageOverRanks, ExactExchange, type GradientExchange } from './gradient-exchange.js'
 import { type LossFunction, type LossName, lossOf } from './losses.js'
 import { type FunctionalModel, type Model, modelOf } from './model.js'
 import { optimizerOf } from './optimizers/from-tensorflow.js'
 import type { Optimizer } from './optimizers/index.js'
+import { l2Norm } from './optimizers/norm.js'
 import { partOf, updatable } from './optimizers/ranges.js'
 import { Parameters, STATS } from './parameters.js'
+import { requireSame } from './require-same.js'
 
 export interface DdpOptions extends EngineOptions {
   /**
@@ -38,6 +45,12 @@ export interface DdpOptions extends EngineOptions {
   readonly seed?: number
   /** Gradients travel in buckets of about this many bytes. */
   readonly bucketBytes?: number
+  /**
+   * How gradients travel: `none`, `float16`, `bfloat16`, `int8`, `int4`, `onebit`, `topk:0.01`, `randomk:0.01`, `dgc:0.001`,
+   * `powersgd:4`, with options and codecs behind them, e.g. `topk:0.01+float16` or `onebit,warmup=100`
+   * (docs/compression.md). The same on every rank. A world of one sends nothing, and compresses nothing.
+   */
+  readonly compression?: string
 }
 
 export interface StepResult {
@@ -74,8 +87,9 @@ export class Ddp {
   private readonly optimizer: Optimizer
   /** Of all parameters, in the order that programs number them. */
   private readonly views: readonly Float32Array[]
-  private readonly buckets: readonly Bucket[]
+  private readonly exchange: GradientExchange
   private readonly seed: number
+  private readonly compression: string
   private readonly checkpoints: DdpCheckpoints
   private steps = 0
   /** Forward-backward passes so far: with the seed and the rank, the state of all randomness. */
@@ -85,24 +99,25 @@ export class Ddp {
   /** Use `world.ddp(…)`, which also makes all ranks start from rank 0's weights. */
   constructor(
     private readonly links: Communicator,
-    model: LayersModel | FunctionalModel,
+    private readonly source: LayersModel | FunctionalModel,
     options: DdpOptions,
     threads: number,
   ) {
-    const { seed = 0, bucketBytes = BUCKET_BYTES } = options
+    const { seed = 0, bucketBytes = BUCKET_BYTES, compression = 'none' } = options
     if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
     if (!(bucketBytes > 0))
       throw new LockstepError(`bucketBytes is ${bucketBytes}: expected a number of bytes above 0`)
-    this.model = modelOf(model, [options.loss ?? []].flat().map(lossOf))
+    this.model = modelOf(source, [options.loss ?? []].flat().map(lossOf))
     this.optimizer = optimizerOf(options.optimizer)
     this.seed = seed
+    this.compression = compression
     this.parameters = new Parameters(this.model.parameters, this.optimizer.slots)
     this.views = this.parameters.views()
     const warn = (line: string) => {
       if (links.rank === 0) console.error(`lockstep: ${line}`)
     }
     this.computing = chooseEngine(this.model, this.parameters, options, threads, warn)
-    this.buckets = bucketsOf(this.parameters.reduced.length, bucketBytes)
+    this.exchange = this.exchangeBy(compression, bucketBytes, warn)
     this.checkpoints = new DdpCheckpoints(links, this.parameters, this.optimizer)
   }
 
@@ -124,6 +139,7 @@ export class Ddp {
   /** Shares the gradient buffer where the ranks share memory, and gives every rank rank 0's parameters. */
   async join(): Promise<void> {
     if (this.links.size === 1) return
+    await requireSame(this.links, 'compression', this.compression)
     // Where it cannot be shared, its exchange copies: as right, and slower.
     await this.links.share?.(this.parameters.reduced)
     await this.links.broadcast(this.parameters.values, 0)
@@ -143,15 +159,18 @@ export class Ddp {
     if (this.accumulating) add(parameters.reduced, parameters.sums)
     this.accumulating = false
     const ownLoss = parameters.stats[0]! / parameters.stats[1]!
+    const ownBad = this.exchange.needsFinite && !Number.isFinite(l2Norm(parameters.gradients))
+    parameters.stats[2] = Number(ownBad)
+    const moment = { step: this.steps + 1, samples: parameters.stats[1]! }
     const averages = averageOverRanks(this.links, updates, parameters.stats[1]!)
     // Awaited below; when the gradients fail first, its own failure has nothing to add.
     averages.catch(() => {})
     let result: StepResult | undefined
     let updated = 0
-    for await (const { end } of sumOverRanks(this.links, parameters.reduced, this.buckets)) {
+    for await (const { end } of this.exchange.sum(moment)) {
       if (result === undefined) {
-        const [loss, samples] = parameters.stats as unknown as [number, number]
-        if (!Number.isFinite(loss)) break
+        const [loss, samples, bad] = parameters.stats as unknown as [number, number, number]
+        if (!Number.isFinite(loss) || bad > 0) break
         result = { loss: loss / samples, samples }
       }
       const arrived = end - STATS
@@ -160,7 +179,7 @@ export class Ddp {
       updated = to
     }
     const states = await averages
-    if (result === undefined) throw await this.notFinite(ownLoss)
+    if (result === undefined) throw await this.notFinite(ownLoss, ownBad)
     this.takeOver(states)
     await this.computing.constrain()
     this.steps++
@@ -268,6 +287,35 @@ export class Ddp {
     })
   }
 
+  /**
+   * Writes the trained model's forward pass (random layers off) as an ONNX file of standard operators, under the names that
+   * the model gives its inputs and outputs. Rank 0 writes; every rank waits, and gets rank 0's error if there is one.
+   * @throws LockstepError on every rank: it cannot write, a functional model without `predict` or without an example, or
+   *   a model that computes with its batch size, which needs `batch`.
+   */
+  async exportOnnx(path: string, options: ExportOnnxOptions = {}): Promise<string> {
+    const { links, source, model, parameters } = this
+    await onRankZero(links, async () => {
+      await writeOnnx(path, { source, model, parameters }, options)
+      return null
+    })
+    return path
+  }
+
+  /**
+   * Writes the trained layers model as `directory/model.json` and weight shards, for tf.loadLayersModel. The model's own
+   * variables get the trained values, as by `updateModel`. Rank 0 writes; every rank waits, and gets rank 0's error.
+   * @throws LockstepError on every rank: it cannot write, the directory holds something else, or a functional model.
+   */
+  async exportTensorflow(directory: string): Promise<string> {
+    this.updateModel()
+    await onRankZero(this.links, async () => {
+      await writeTensorflow(directory, this.source)
+      return null
+    })
+    return directory
+  }
+
   /** Frees the compiled programs. */
   async release(): Promise<void> {
     await this.computing.release()
@@ -323,10 +371,30 @@ export class Ddp {
     return features
   }
 
-  /** Every rank sees the same sum, so every rank comes here at the same step. */
-  private async notFinite(ownLoss: number): Promise<LockstepError> {
-    const losses = [...(await this.links.allGather(Float32Array.of(ownLoss)))]
-    const ranks = losses.flatMap((loss, rank) => (Number.isFinite(loss) ? [] : [`rank ${rank} (${loss})`]))
+  private exchangeBy(name: string, bytes: number, log: (line: string) => void): GradientExchange {
+    const { links, parameters } = this
+    const compressor = compressorByName(name)
+    if (compressor === undefined || links.size === 1)
+      return new ExactExchange(links, parameters.reduced, bytes)
+    return new CompressedExchange(
+      links,
+      compressor,
+      parameters.reduced,
+      STATS,
+      parameters.tensors,
+      bytes,
+      log,
+    )
+  }
+
+  /** Every rank sees the same sums, so every rank comes here at the same step. */
+  private async notFinite(ownLoss: number, ownBad: boolean): Promise<LockstepError> {
+    const all = [...(await this.links.allGather(Float32Array.of(ownLoss, Number(ownBad))))]
+    const losses = all.filter((_, i) => i % 2 === 0)
+    const ranks = losses.flatMap((loss, rank) => {
+      if (!Number.isFinite(loss)) return [`rank ${rank} (${loss})`]
+      return all[2 * rank + 1] ? [`rank ${rank} (its gradients, at a loss of ${loss})`] : []
+    })
     return new LockstepError(
       `the loss of step ${this.steps + 1} is not finite on ${ranks.join(', ')}: lower the learning rate, or look for NaN ` +
         'and infinities in that batch; parameters are as before this step',

@@ -3,7 +3,9 @@
  * still on the wire (Li et al. 2020, "PyTorch Distributed", section 3.2.2). It does not know what the numbers mean.
  */
 import type { Communicator } from '../collectives/communicator.js'
+import type { Moment } from '../collectives/compression/compressor.js'
 import type { Update } from '../compiler/program.js'
+import type { NamedTensor } from './checkpoint/safetensors.js'
 
 /**
  * The mean over all ranks' samples of values that change without a gradient, such as batch norm's moving averages:
@@ -35,7 +37,7 @@ export interface Bucket {
 }
 
 /** Cuts `length` floats into buckets of about `bytes` bytes, on 64-byte borders; the last may be smaller. */
-export function bucketsOf(length: number, bytes: number): Bucket[] {
+function bucketsOf(length: number, bytes: number): Bucket[] {
   const floats = Math.max(16, Math.floor(bytes / 64) * 16)
   return Array.from({ length: Math.ceil(length / floats) }, (_, i) => ({
     start: i * floats,
@@ -43,29 +45,49 @@ export function bucketsOf(length: number, bytes: number): Bucket[] {
   }))
 }
 
-/**
- * Starts the all-reduce of every bucket of `buffer` at once and yields each as its sum is there, in order.
- * The buffer's parts not yet yielded must be left alone until then.
- */
-export async function* sumOverRanks(
-  links: Communicator,
-  buffer: Float32Array,
-  buckets: readonly Bucket[],
-): AsyncGenerator<Bucket> {
-  if (links.size === 1) {
-    yield* buckets
-    return
+/** How the ranks' gradients become their sum. */
+export interface GradientExchange {
+  /** What this rank must remember to go on just so: part of a checkpoint, and another on every rank. */
+  readonly state: readonly NamedTensor[]
+  /** Whether a NaN would be remembered, so that a step with one must not be begun. */
+  readonly needsFinite: boolean
+  /**
+   * Sums the buffer over all ranks and yields its parts as they are done, in order. Those not yet yielded must be left
+   * alone until then. Whoever stops early may use the links again once the generator has returned.
+   */
+  sum(moment: Moment): AsyncGenerator<Bucket>
+}
+
+/** All-reduces of all buckets at once. */
+export class ExactExchange implements GradientExchange {
+  readonly state = []
+  readonly needsFinite = false
+  private readonly buckets: readonly Bucket[]
+
+  constructor(
+    private readonly links: Communicator,
+    private readonly buffer: Float32Array,
+    bucketBytes: number,
+  ) {
+    this.buckets = bucketsOf(buffer.length, bucketBytes)
   }
-  const sums = buckets.map(({ start, end }) => links.allReduce(buffer.subarray(start, end), 'sum'))
-  // A failure rejects all of them; the first is thrown below, the others must not count as unhandled.
-  for (const sum of sums) sum.catch(() => {})
-  try {
-    for (const [i, bucket] of buckets.entries()) {
-      await sums[i]
-      yield bucket
+
+  async *sum(): AsyncGenerator<Bucket> {
+    const { links, buffer, buckets } = this
+    if (links.size === 1) {
+      yield* buckets
+      return
     }
-  } finally {
-    // Whoever stops early (a NaN loss, say) may use the links again only when nothing is under way.
-    await Promise.allSettled(sums)
+    const sums = buckets.map(({ start, end }) => links.allReduce(buffer.subarray(start, end), 'sum'))
+    // A failure rejects all of them; the first is thrown below, the others must not count as unhandled.
+    for (const sum of sums) sum.catch(() => {})
+    try {
+      for (const [i, bucket] of buckets.entries()) {
+        await sums[i]
+        yield bucket
+      }
+    } finally {
+      await Promise.allSettled(sums)
+    }
   }
 }

@@ -1,0 +1,113 @@
+/** Training with compressed gradients: it learns, ranks stay equal, NaN is never remembered. */
+
+import { layers, sequential } from '@tensorflow/tfjs-layers'
+import { describe, expect, test, vi } from 'vitest'
+import { glorotFrom } from '../../src/models/seeds.js'
+import { adam, sgd } from '../../src/runtime/optimizers/index.js'
+import { asRanks, failures, samples } from './ranks.js'
+
+/** One kernel of 96 × 64 is large enough to be compressed. */
+function model() {
+  const glorot = glorotFrom(1)
+  return sequential({
+    layers: [
+      layers.dense({ inputShape: [6], units: 96, activation: 'relu', kernelInitializer: glorot() }),
+      layers.dense({ units: 64, activation: 'relu', kernelInitializer: glorot() }),
+      layers.dense({ units: 3, kernelInitializer: glorot() }),
+    ],
+  })
+}
+
+const STEPS = 25
+
+function train(compression: string, size = 2) {
+  return asRanks(size, async (world) => {
+    const optimizer = compression.startsWith('dgc') ? sgd(0.05) : adam(0.01)
+    const ddp = await world.ddp(model(), { loss: 'softmaxCrossEntropy', optimizer, compression })
+    const losses: number[] = []
+    for (let step = 0; step < STEPS; step++) {
+      const from = (step * size + world.rank) * 16
+      const { x, y } = samples(from, from + 16)
+      losses.push((await ddp.step(x, y)).loss)
+    }
+    return { losses, sha: ddp.paramsSha256(), sent: world.collectives.bytesSent }
+  })
+}
+
+const lastLoss = (losses: readonly number[]) => losses.slice(-5).reduce((sum, loss) => sum + loss / 5, 0)
+
+describe.each([
+  'float16',
+  'bfloat16',
+  'int8',
+  'int4',
+  'onebit,warmup=5',
+  'topk:0.05',
+  'randomk:0.1',
+  'dgc:0.25,momentum=0.5,rampup=8,clip=1',
+  'powersgd:2',
+  'topk:0.05+int8',
+])('%s', (compression) => {
+  test('learns, with the same parameters on all ranks', async () => {
+    const [exact] = await train(compression.startsWith('dgc') ? 'dgc:1,momentum=0.5' : 'none')
+    const ranks = await train(compression)
+    expect(new Set(ranks.map(({ sha }) => sha)).size).toBe(1)
+    expect(ranks[0]!.losses[0]).toBeCloseTo(exact!.losses[0]!, 6)
+    expect(lastLoss(ranks[0]!.losses)).toBeLessThan(lastLoss(exact!.losses) + 0.25)
+    expect(lastLoss(ranks[0]!.losses)).toBeLessThan(ranks[0]!.losses[0]! - 0.2)
+  })
+})
+
+test('what is compressed is said once, on rank 0', async () => {
+  const said = vi.spyOn(console, 'error').mockImplementation(() => {})
+  await train('int8')
+  const lines = said.mock.calls.map(([line]) => line as string)
+  said.mockRestore()
+  expect(lines).toHaveLength(1)
+  expect(lines[0]).toMatch(
+    /^lockstep: gradients travel as int8: 1 of 6 tensors, 8\d\.\d % of 7\d\d\d numbers; a rank sends/,
+  )
+})
+
+test.each(['int8', 'topk:0.05', 'powersgd:2'])(
+  '%s: a NaN on one rank is an error that names it, and is not remembered',
+  async (compression) => {
+    const after = await asRanks(2, async (world) => {
+      const ddp = await world.ddp(model(), { loss: 'softmaxCrossEntropy', optimizer: sgd(0.1), compression })
+      const { x, y } = samples(world.rank * 16, world.rank * 16 + 16)
+      const bad = { ...x, data: x.data.slice().fill(world.rank === 1 ? Number.NaN : 0.5) }
+      await expect(ddp.step(bad, y)).rejects.toThrow('is not finite on rank 1 (NaN)')
+      const { loss } = await ddp.step(x, y)
+      return [loss, ddp.paramsSha256()]
+    })
+    const clean = await asRanks(2, async (world) => {
+      const ddp = await world.ddp(model(), { loss: 'softmaxCrossEntropy', optimizer: sgd(0.1), compression })
+      const { x, y } = samples(world.rank * 16, world.rank * 16 + 16)
+      const { loss } = await ddp.step(x, y)
+      return [loss, ddp.paramsSha256()]
+    })
+    expect(after).toEqual(clean)
+  },
+)
+
+test('ranks that compress differently are told so', async () => {
+  const errors = await failures(2, (world) =>
+    world.ddp(model(), {
+      loss: 'softmaxCrossEntropy',
+      optimizer: sgd(0.1),
+      compression: world.rank === 0 ? 'int8' : 'none',
+    }),
+  )
+  for (const { message } of errors) {
+    expect(message).toBe('compression is "int8" on rank 0 and "none" on rank 1: give every rank the same')
+  }
+})
+
+test('a wrong name is an error before anything is trained, also in a world of one', async () => {
+  const [error] = await failures(1, (world) =>
+    world.ddp(model(), { loss: 'softmaxCrossEntropy', optimizer: sgd(0.1), compression: 'gzip' }),
+  )
+  expect(error!.message).toContain(
+    'compression "gzip": no compressor is called "gzip"; expected none, float16',
+  )
+})
