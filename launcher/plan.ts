@@ -5,6 +5,8 @@
 import { extname } from 'node:path'
 import { LockstepError } from '../src/errors.js'
 import {
+  ENGINE_VARIABLE,
+  type EngineSetting,
   LAUNCHER_PID_VARIABLE,
   LIVE_VARIABLE,
   MAX_RESTARTS_VARIABLE,
@@ -24,6 +26,7 @@ export interface Wishes {
   readonly threads: number | undefined
   readonly timeoutSeconds: number
   readonly transport: Transport
+  readonly engine?: EngineSetting | undefined
   readonly script: string
   readonly scriptArguments: readonly string[]
 }
@@ -35,6 +38,7 @@ export interface Plan {
   readonly threads: number
   readonly timeoutMs: number
   readonly transport: Transport
+  readonly engine: EngineSetting | undefined
   readonly gpus: readonly string[]
   /** All arguments of node. */
   readonly nodeArguments: readonly string[]
@@ -71,6 +75,7 @@ export function makePlan(options: Wishes, machine: Machine, loaders: Loaders): P
     threads: options.threads ?? Math.max(1, Math.floor(machine.cores / localWorldSize)),
     timeoutMs: options.timeoutSeconds * 1000,
     transport: options.transport,
+    engine: options.engine,
     gpus: machine.gpus,
     nodeArguments: [...nodeFlags(options.script, loaders), options.script, ...options.scriptArguments],
   }
@@ -100,6 +105,7 @@ export function rankEnvironment(
       timeoutMs: plan.timeoutMs,
       transport: plan.transport,
     }),
+    ...(plan.engine === undefined ? {} : { [ENGINE_VARIABLE]: plan.engine }),
     [RESTART_COUNT_VARIABLE]: String(assignment.restarts),
     [MAX_RESTARTS_VARIABLE]: String(assignment.maxRestarts),
     [RUN_ID_VARIABLE]: assignment.runId,

@@ -3,7 +3,11 @@
  * what is assumed, and what does not go together. Pure, but for reading the config file.
  */
 import { LockstepError } from '../../src/errors.js'
-import { DEFAULT_TIMEOUT_SECONDS, type Transport } from '../../src/runtime/environment/variables.js'
+import {
+  DEFAULT_TIMEOUT_SECONDS,
+  type EngineSetting,
+  type Transport,
+} from '../../src/runtime/environment/variables.js'
 import type { CommandLine } from './arguments.js'
 import { readConfigFile } from './config-file.js'
 import { readVariables } from './environment-options.js'
@@ -21,6 +25,8 @@ export interface Settings {
   readonly timeoutSeconds: number
   /** How ranks exchange numbers. */
   readonly transport: Transport
+  /** What computes; undefined: what the script says. */
+  readonly engine: EngineSetting | undefined
   readonly script: string
   /** The script's own, untouched. */
   readonly scriptArguments: readonly string[]
@@ -68,6 +74,7 @@ export function readSettings(commandLine: CommandLine, env: NodeJS.ProcessEnv): 
     threads: given.threads,
     timeoutSeconds: given.timeout ?? DEFAULT_TIMEOUT_SECONDS,
     transport: given.transport ?? 'auto',
+    engine: given.engine,
     script: commandLine.script,
     scriptArguments: commandLine.scriptArguments,
     nodes,

@@ -2,7 +2,7 @@
  * Every option of a launch: its name, the form of its value and its help. A row here is a flag `--name`, an environment
  * variable `LOCKSTEP_NAME` and a key `name` of a config file. It refuses to know which of them was used.
  */
-import { TRANSPORTS } from '../../src/runtime/environment/variables.js'
+import { ENGINES, TRANSPORTS } from '../../src/runtime/environment/variables.js'
 import {
   anything,
   type Form,
@@ -41,6 +41,11 @@ export const TABLE = {
     oneOf(TRANSPORTS),
     '<name>',
     'auto (shared memory, else TCP), shm, tcp or ws (default: auto)',
+  ),
+  engine: row(
+    oneOf(ENGINES),
+    '<name>',
+    'what computes, over what the script asks for: onnx, onnx:cpu, onnx:webgpu, onnx:cuda, tfjs or auto',
   ),
 
   nnodes: row(nodeCount, '<n|min:max>', 'how many nodes, each with its own ddp-launch (default: 1)'),

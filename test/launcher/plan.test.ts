@@ -48,6 +48,13 @@ describe('plan', () => {
     expect(plan({ nproc }).threads).toBe(threads)
   })
 
+  it('hands --engine to the ranks, and nothing without it', () => {
+    expect(rankEnvironment(plan({ engine: 'onnx:webgpu' }), 0, meeting, {}).LOCKSTEP_ENGINE).toBe(
+      'onnx:webgpu',
+    )
+    expect(rankEnvironment(plan({}), 0, meeting, {})).not.toHaveProperty('LOCKSTEP_ENGINE')
+  })
+
   it('takes --threads as it is', () => {
     expect(plan({ nproc: 4, threads: 5 }).threads).toBe(5)
   })
