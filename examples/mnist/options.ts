@@ -4,7 +4,7 @@ import { LockstepError } from 'lockstep'
 
 const USAGE =
   'usage: ddp-launch --nproc N examples/mnist/train.ts [--data DIR] [--model mlp|cnn] [--epochs E] [--steps S] ' +
-  '[--batch B] [--lr X] [--optimizer sgd|momentum|adam] [--seed S] [--compression none] [--checkpoint DIR] ' +
+  '[--batch B] [--lr X] [--optimizer sgd|momentum|adam] [--seed S] [--compression NAME] [--checkpoint DIR] ' +
   '[--save-every STEPS] [--json FILE]'
 
 export interface Options {
@@ -19,6 +19,8 @@ export interface Options {
   readonly lr: number
   readonly optimizer: 'sgd' | 'momentum' | 'adam'
   readonly seed: number
+  /** How gradients travel: none, int8, topk:0.01, … (checked by ddp, which knows them). */
+  readonly compression: string
   readonly checkpoint: string | undefined
   readonly saveEvery: number
   readonly json: string | undefined
@@ -31,7 +33,6 @@ const usualRate = { sgd: 0.1, momentum: 0.02, adam: 0.001 }
 export function readOptions(args: readonly string[]): Options {
   const text = readFlags(args)
   const optimizer = oneOf('optimizer', text.optimizer ?? 'adam', ['sgd', 'momentum', 'adam'])
-  oneOf('compression', text.compression ?? 'none', ['none'])
   if (text['save-every'] !== undefined && text.checkpoint === undefined) {
     throw new LockstepError('--save-every needs --checkpoint DIR, the directory to save to')
   }
@@ -44,6 +45,7 @@ export function readOptions(args: readonly string[]): Options {
     lr: positive('lr', text.lr ?? String(usualRate[optimizer])),
     optimizer,
     seed: whole('seed', text.seed ?? '0', 0),
+    compression: text.compression ?? 'none',
     checkpoint: text.checkpoint,
     saveEvery:
       text['save-every'] === undefined

@@ -41,6 +41,7 @@ const testLoader = new DataLoader(test, {
 const ddp = await world.ddp(options.model === 'cnn' ? cnn({ seed }) : mlp({ seed }), {
   loss: 'softmaxCrossEntropy',
   optimizer: optimizerByName(options.optimizer, options.lr),
+  compression: options.compression,
   seed,
 })
 

@@ -70,7 +70,7 @@ export class CompressedExchange implements GradientExchange {
 
   async *sum(moment: Moment): AsyncGenerator<Bucket> {
     const { buffer, small, packed, groups } = this
-    const before = this.bytesSent
+    const before = this.links.bytesSent
     pack(packed, small)
     await this.links.allReduce(packed)
     unpack(small, packed)
@@ -89,11 +89,7 @@ export class CompressedExchange implements GradientExchange {
       await Promise.allSettled(sums)
     }
     if (start < buffer.length) yield { start, end: buffer.length }
-    this.report(this.bytesSent - before)
-  }
-
-  private get bytesSent(): number {
-    return this.groups.reduce((sum, { links }) => sum + links.bytesSent, this.links.bytesSent)
+    this.report(this.links.bytesSent - before)
   }
 
   /** Once, as soon as it brings something: a warm-up does not. */

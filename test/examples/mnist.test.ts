@@ -116,7 +116,11 @@ describe('bad input gets one clear line and exit code 2', () => {
   test('flags', async () => {
     await refused(/Unknown option '--modle'/, '--modle', 'cnn')
     await refused(/--batch is "0": expected a whole number of at least 1/, '--batch', '0')
-    await refused(/--compression is "topk": expected none/, '--compression', 'topk')
+    await refused(
+      /compression "gzip": no compressor is called "gzip"; expected none, float16/,
+      '--compression',
+      'gzip',
+    )
   })
 
   test('data: none there, and a batch larger than the shard', async () => {

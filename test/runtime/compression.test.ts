@@ -54,7 +54,9 @@ describe.each([
     expect(new Set(ranks.map(({ sha }) => sha)).size).toBe(1)
     expect(ranks[0]!.losses[0]).toBeCloseTo(exact!.losses[0]!, 6)
     expect(lastLoss(ranks[0]!.losses)).toBeLessThan(lastLoss(exact!.losses) + 0.25)
-    expect(lastLoss(ranks[0]!.losses)).toBeLessThan(ranks[0]!.losses[0]! - 0.2)
+    // Velocities are zeroed where they are sent, so that DGC starts slowly.
+    const least = compression.startsWith('dgc') ? 0.1 : 0.2
+    expect(lastLoss(ranks[0]!.losses)).toBeLessThan(ranks[0]!.losses[0]! - least)
   })
 })
 
