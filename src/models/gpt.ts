@@ -62,13 +62,16 @@ export function gpt(options: GptOptions = {}): LayersModel {
 
 type Initializer = ReturnType<typeof initializers.randomNormal>
 
+/** A layer that is read back from a file gets its weights from there. */
+const fromFile = () => initializers.zeros()
+
 /** Adds a learned vector per position: [batch, context, width] → the same shape. */
 class PositionEmbedding extends layers.Layer {
   static readonly className = 'LockstepPositionEmbedding'
   private readonly initializer: Initializer
   private positions!: LayerVariable
 
-  constructor({ initializer, ...config }: { name: string; initializer: Initializer }) {
+  constructor({ initializer = fromFile(), ...config }: { name: string; initializer?: Initializer }) {
     super(config)
     this.initializer = initializer
   }
@@ -92,9 +95,9 @@ class CausalSelfAttention extends layers.Layer {
 
   constructor({
     heads,
-    initializer,
+    initializer = fromFile,
     ...config
-  }: { name: string; heads: number; initializer: () => Initializer }) {
+  }: { name: string; heads: number; initializer?: () => Initializer }) {
     super(config)
     this.heads = heads
     this.initializer = initializer
@@ -110,6 +113,10 @@ class CausalSelfAttention extends layers.Layer {
       outBias: this.addWeight('out_bias', [width], 'float32', zeros),
     }
     this.built = true
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return { ...super.getConfig(), heads: this.heads }
   }
 
   override call(inputs: tf.Tensor | tf.Tensor[]): tf.Tensor {
@@ -133,6 +140,10 @@ class CausalSelfAttention extends layers.Layer {
     })
   }
 }
+
+// So that files of this model can be read: tf.loadLayersModel looks classes up by name.
+tf.serialization.registerClass(PositionEmbedding)
+tf.serialization.registerClass(CausalSelfAttention)
 
 /** [context, context]: 0 where a row may look, -1e9 to the right of the diagonal. */
 function causalMask(context: number): tf.Tensor2D {
