@@ -17,6 +17,7 @@ export const OPERATIONS = [
   'all_to_all',
   'all_gather_uneven',
   'send_recv',
+  'hierarchical_all_reduce',
 ] as const
 export type Operation = (typeof OPERATIONS)[number]
 

@@ -1,8 +1,10 @@
 /**
- * Connects the ranks over the fastest transport that all of them can have: shared memory on one host, else TCP.
- * Every rank comes to the same answer, since each learns the others' reasons.
+ * Connects the ranks over the fastest transport that all of them can have: shared memory on one host, on several the
+ * network between them too, the network alone where memory cannot be shared or a host has no two ranks. Every rank comes
+ * to the same answer, since each learns the others' hosts and reasons.
  */
 import type { Communicator } from './communicator.js'
+import { connectHierarchical, findTopology } from './hierarchical-communicator.js'
 import { connectSharedMemory } from './shared-memory/connect.js'
 import { SharedMemoryUnavailable } from './shared-memory/system.js'
 import { singleRank } from './single.js'
@@ -20,9 +22,15 @@ export interface ConnectOptions extends Omit<TcpOptions, 'kind'> {
 
 /** @throws SharedMemoryUnavailable if `transport` is `shm` and cannot be had; otherwise as `connectTcp`. */
 export async function connectRanks(options: ConnectOptions): Promise<Communicator> {
-  const { rank, size, transport = 'auto', onFallback } = options
+  const { rank, size, transport = 'auto', node = 0, onFallback } = options
   if (size === 1) return singleRank()
   if (transport === 'tcp' || transport === 'ws') return connectTcp({ ...options, kind: transport })
+  if (transport === 'auto') {
+    const topology = await findTopology({ ...options, node })
+    const { hosts } = topology
+    if (hosts.length === size) return connectTcp(options)
+    if (hosts.length > 1) return connectHierarchical({ ...options, topology })
+  }
   try {
     return await connectSharedMemory(options)
   } catch (error) {

@@ -2,7 +2,7 @@
  * How a large collective is cut into pieces, each a collective of its own: so that copying one piece goes on while another
  * one travels, and the memory that they pass through is bounded. Pure arithmetic; every rank cuts alike.
  */
-import type { Call } from './call.js'
+import type { Call, Operation } from './call.js'
 import type { Placed, Task } from './task.js'
 
 export interface Piece {
@@ -11,6 +11,23 @@ export interface Piece {
   readonly elements: number
   readonly inputs: readonly Placed[]
   readonly outputs: readonly Placed[]
+}
+
+/**
+ * Operations whose working buffer is the user's own array on every rank (`inPlace`): where ranks use those in place, these
+ * are not cut at all. What is cut must not differ by rank.
+ */
+const WHOLE: ReadonlySet<Operation> = new Set([
+  'all_reduce',
+  'all_gather',
+  'all_gather_uneven',
+  'broadcast',
+  'gather',
+  'send_recv',
+])
+
+export function staysWhole({ operation }: Call): boolean {
+  return WHOLE.has(operation)
 }
 
 /** The pieces of `task`, in order, with working buffers of about `most` elements or fewer. At least one. */
@@ -44,6 +61,7 @@ export function piecesOf(task: Task, size: number, most: number): Piece[] {
 function partsOf({ operation, count, counts }: Call, size: number): readonly number[] {
   const equal = (parts: number, length: number) => new Array<number>(parts).fill(length)
   if (counts) return counts
+  if (operation === 'hierarchical_all_reduce') return [0]
   if (operation === 'all_gather' || operation === 'gather' || operation === 'scatter')
     return equal(size, count)
   if (operation === 'reduce_scatter') return equal(size, count / size)

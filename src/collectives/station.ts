@@ -3,6 +3,7 @@
  */
 import type { Channel } from './channel.js'
 import { Engine } from './engine.js'
+import type { CollectiveError } from './failures.js'
 import { Switchboard } from './switchboard.js'
 import type { Transport } from './transport.js'
 
@@ -30,6 +31,10 @@ export class Station {
   /** The engine of a channel that has been opened. */
   engine(id: number): Engine {
     return this.#engines.get(id)!
+  }
+
+  abort(error: CollectiveError): void {
+    this.#board.fail(error)
   }
 
   /** Waits for what is in flight, says goodbye and frees the transport. */

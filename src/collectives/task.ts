@@ -4,6 +4,7 @@
 import type { Call } from './call.js'
 import type { Channel } from './channel.js'
 import type { Numbers } from './communicator.js'
+import type { CollectiveError } from './failures.js'
 
 /** Part of a user's array, and the element of the working buffer at which it begins. */
 export interface Placed {
@@ -55,6 +56,8 @@ export interface Runner {
    * it, this runner's communicator has no sub-groups, no send and no recv.
    */
   group?(channel: Channel): Runner
+  /** Breaks the world on all of its ranks, for a reason that its links do not know; of the world's runner. */
+  abort?(error: CollectiveError): void
   /** Waits for what is in flight; the world's runner then leaves the other ranks. */
   close(): Promise<void>
 }

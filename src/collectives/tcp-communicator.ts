@@ -5,7 +5,7 @@ import { LockstepError } from '../errors.js'
 import { worldChannel } from './channel.js'
 import type { Communicator } from './communicator.js'
 import { loadForeignMemory } from './foreign-memory.js'
-import { CheckedCommunicator } from './runner.js'
+import { CheckedCommunicator, type Runner } from './runner.js'
 import { singleRank } from './single.js'
 import type { Address, TransportKind } from './transports/mesh.js'
 import { WorkerLink, WorkerRunner } from './worker-runner.js'
@@ -37,6 +37,11 @@ export interface TcpOptions {
  * @throws LockstepError naming the ranks that do not come within `timeoutMs`; PeerFailedError for one that came and left.
  */
 export async function connectTcp(options: TcpOptions): Promise<Communicator> {
+  return options.size === 1 ? singleRank() : new CheckedCommunicator(await connectTcpRunner(options))
+}
+
+/** The same for at least two ranks, without a communicator's checks in front. */
+export async function connectTcpRunner(options: TcpOptions): Promise<Runner> {
   const {
     kind = 'tcp',
     rank,
@@ -47,7 +52,6 @@ export async function connectTcp(options: TcpOptions): Promise<Communicator> {
     timeoutMs = 60_000,
     staged = false,
   } = options
-  if (size === 1) return singleRank()
   const foreign = staged ? undefined : await loadForeignMemory()
   const link = new WorkerLink({ kind, rank, size, token, host, timeoutMs }, foreign)
   try {
@@ -63,7 +67,7 @@ export async function connectTcp(options: TcpOptions): Promise<Communicator> {
     throw error
   }
   link.settled()
-  return new CheckedCommunicator(new WorkerRunner(link, worldChannel(size), () => link.close()))
+  return new WorkerRunner(link, worldChannel(size), () => link.close())
 }
 
 async function lookUp(peer: number, { rank, exchange }: TcpOptions, timeoutMs: number): Promise<Address> {

@@ -26,6 +26,8 @@ export type ToWorker =
       readonly elements: number
       readonly at: number | bigint
     }
+  /** A reason to end that the links do not know. */
+  | { readonly type: 'abort'; readonly failure: FailureRecord }
   | { readonly type: 'close' }
 
 export type FromWorker =

@@ -5,9 +5,9 @@
 import type { Worker } from 'node:worker_threads'
 import { bytesOf, bytesPerElement } from './call.js'
 import type { Channel } from './channel.js'
-import { fromRecord } from './failures.js'
+import { type CollectiveError, fromRecord, toRecord } from './failures.js'
 import type { ForeignMemory } from './foreign-memory.js'
-import { type Piece, piecesOf } from './pieces.js'
+import { type Piece, piecesOf, staysWhole } from './pieces.js'
 import { STAGING_BYTES, Staging } from './staging.js'
 import { startWorker } from './start-worker.js'
 import { inPlace, type Placed, type Runner, type Task } from './task.js'
@@ -70,7 +70,8 @@ export class WorkerLink {
       this.#open(channel)
       const element = bytesPerElement(task.call.dtype)
       const address = this.#addressOf(task)
-      const most = address === undefined ? PIECE_BYTES / element : Number.POSITIVE_INFINITY
+      const whole = this.#foreign && staysWhole(task.call)
+      const most = whole ? Number.POSITIVE_INFINITY : PIECE_BYTES / element
       const pieces = piecesOf(task, channel.ranks.length, most)
       let sent = 0
       let left = pieces.length
@@ -84,7 +85,7 @@ export class WorkerLink {
           piece,
           channel: channel.id,
           bytes: piece.elements * element,
-          at: 0,
+          at: address ?? 0,
           done,
           reject,
         })
@@ -145,8 +146,8 @@ export class WorkerLink {
 
   /** Where a task's working buffer lies, if that can be one of the user's arrays; what it is to hold is then there. */
   #addressOf(task: Task): bigint | undefined {
-    const work = this.#foreign && inPlace(task)
-    const address = work && this.#foreign.addressOf(work)
+    const work = staysWhole(task.call) ? inPlace(task) : undefined
+    const address = work && this.#foreign?.addressOf(work)
     const { input } = task
     if (address !== undefined && input && input.data !== work) {
       bytesOf(work!).set(bytesOf(input.data), input.at * input.data.BYTES_PER_ELEMENT)
@@ -255,6 +256,10 @@ export class WorkerRunner implements Runner {
       this.#inner.set(channel.id, runner)
     }
     return runner
+  }
+
+  abort(error: CollectiveError): void {
+    this.#link.post({ type: 'abort', failure: toRecord(error) })
   }
 
   async close(): Promise<void> {

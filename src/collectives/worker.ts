@@ -4,7 +4,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads'
 import { bytesPerElement, viewOf } from './call.js'
-import { toRecord } from './failures.js'
+import { type CollectiveError, fromRecord, toRecord } from './failures.js'
 import { loadForeignMemory } from './foreign-memory.js'
 import { Station } from './station.js'
 import type { Transport } from './transport.js'
@@ -21,6 +21,7 @@ parentPort!.on('message', (message: ToWorker) => {
   if (message.type === 'run') void run(message)
   else if (message.type === 'open') station!.open(message.channel)
   else if (message.type === 'connect') void mesh.connect(message.addresses).then(connected, broken)
+  else if (message.type === 'abort') station!.abort(fromRecord(message.failure) as CollectiveError)
   else void close()
 })
 listen(options.kind, options).then((listening) => {

@@ -2,8 +2,14 @@
  * Ways to make a group of connected ranks in this process: the rows of the conformance suite. A new transport adds one.
  */
 import type { Communicator } from '../../src/collectives/communicator.js'
+import {
+  connectHierarchical,
+  type HierarchicalOptions,
+} from '../../src/collectives/hierarchical-communicator.js'
+import { topologyOf } from '../../src/collectives/hierarchical-topology.js'
 import { inThread } from '../../src/collectives/in-thread-communicator.js'
 import { connectSharedMemory } from '../../src/collectives/shared-memory/connect.js'
+import { singleRank } from '../../src/collectives/single.js'
 import { type AddressExchange, connectTcp } from '../../src/collectives/tcp-communicator.js'
 import { memoryTransports } from '../../src/collectives/transports/memory.js'
 import type { TransportKind } from '../../src/collectives/transports/mesh.js'
@@ -34,7 +40,31 @@ export const GROUPS: readonly GroupKind[] = [
       return Promise.all(ranks.map((rank) => connectSharedMemory({ rank, ...options })))
     },
   },
+  // Ranks in this process that are told to be on two hosts: three are one and two, four are the even and the odd ones.
+  {
+    name: 'hierarchical',
+    connect: async (size, timeoutMs = 10_000) =>
+      size === 1
+        ? [singleRank()]
+        : onHosts(['a', 'b', size === 3 ? 'b' : 'a', 'b'].slice(0, size), { timeoutMs }),
+  },
 ]
+
+/** One rank on each of the hosts of these names. */
+export function onHosts(
+  names: readonly string[],
+  options: Partial<HierarchicalOptions> = {},
+  of: (rank: number) => Partial<HierarchicalOptions> = () => ({}),
+): Promise<Communicator[]> {
+  const exchange = mapExchange()
+  const sharing = { waiting: { spins: 0, yields: 0, blocks: false }, stageBytes: 65_536 }
+  const common = { size: names.length, token: TOKEN, exchange, timeoutMs: 10_000, sharing, ...options }
+  return Promise.all(
+    names.map((_, rank) =>
+      connectHierarchical({ ...common, rank, topology: topologyOf(names, rank), ...of(rank) }),
+    ),
+  )
+}
 
 function connected(kind: TransportKind, size: number, timeoutMs = 10_000): Promise<Communicator[]> {
   const exchange = mapExchange()

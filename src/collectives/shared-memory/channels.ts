@@ -76,11 +76,13 @@ async function lookUp(world: World, channel: Channel): Promise<number> {
     }
     fate.orderly()
     const ended = fate.hasEnded(founder)
-    const who = `rank ${founder}`
-    const where = `rank ${fate.rank} was waiting for it${channel.name}`
+    const who = `rank ${fate.nameOf(founder)}`
+    const where = `rank ${fate.nameOf(fate.rank)} was waiting for it${channel.name}`
     if (fate.hasLeft(founder)) throw fate.fail(new CollectiveError(`${who} closed its world while ${where}`))
     if (ended)
-      throw fate.fail(new PeerFailedError(founder, `${who} failed: its process ended while ${where}`))
+      throw fate.fail(
+        new PeerFailedError(fate.nameOf(founder), `${who} failed: its process ended while ${where}`),
+      )
     if (performance.now() - started > options.timeoutMs) {
       const what = `${who} has not called the first operation${channel.name} for ${options.timeoutMs / 1000} s`
       throw fate.fail(

@@ -34,6 +34,7 @@ export const COLLECTIVES: Readonly<Record<Operation, Algorithm>> = {
   all_to_all: allToAll,
   send_recv: broadcast,
   barrier: sync,
+  hierarchical_all_reduce: sync,
 }
 
 function allReduce(group: Group, { call, output }: Task): Promise<void> | undefined {

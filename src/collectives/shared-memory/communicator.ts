@@ -4,6 +4,7 @@
  */
 import { LockstepError } from '../../errors.js'
 import { worldChannel } from '../channel.js'
+import type { CollectiveError } from '../failures.js'
 import { CheckedCommunicator } from '../runner.js'
 import type { World } from './channels.js'
 import { SHARE } from './fingerprint.js'
@@ -21,8 +22,9 @@ export interface SharingOptions {
 }
 
 export class SharedMemoryCommunicator extends CheckedCommunicator {
+  /** For communicators that are made of this one and another. */
+  readonly runner: ChannelRunner
   readonly #world: World
-  readonly #worldRunner: ChannelRunner
   readonly #options: SharingOptions
   #leaving: Promise<void> | undefined
 
@@ -31,7 +33,7 @@ export class SharedMemoryCommunicator extends CheckedCommunicator {
     const runner = new ChannelRunner(world, channel, group)
     super(runner, channel)
     this.#world = world
-    this.#worldRunner = runner
+    this.runner = runner
     this.#options = options
   }
 
@@ -42,13 +44,15 @@ export class SharedMemoryCommunicator extends CheckedCommunicator {
     const { system } = this.#world
     const { windowBytes, rootProcess } = this.#options
     let reason: string | undefined
-    await this.#worldRunner.inOrder(
-      { operation: SHARE, dtype: 'float32', count: data.length },
-      async (group) => {
-        reason = await shareMemory(group, system, data, windowBytes, rootProcess)
-      },
-    )
+    await this.runner.inOrder({ operation: SHARE, dtype: 'float32', count: data.length }, async (group) => {
+      reason = await shareMemory(group, system, data, windowBytes, rootProcess)
+    })
     return reason
+  }
+
+  /** Breaks this group, on all of its ranks. */
+  abort(error: CollectiveError): void {
+    this.#world.fate.fail(error)
   }
 
   override close(): Promise<void> {

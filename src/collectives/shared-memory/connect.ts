@@ -44,6 +44,8 @@ export interface SharedMemoryOptions {
   readonly rank: number
   readonly size: number
   readonly exchange: Exchange
+  /** What errors call the ranks, where these are not all ranks of the job. */
+  readonly names?: readonly number[]
   /** How long connecting may take, and how long a collective may make no progress. */
   readonly timeoutMs?: number
   /** Each rank's two buffers, through which numbers pass that are not shared: bytes of one. */
@@ -78,7 +80,14 @@ interface Refusal {
  *   rank that does not come within `timeoutMs`, PeerFailedError for one that came and ended.
  */
 export async function connectSharedMemory(options: SharedMemoryOptions): Promise<SharedMemoryCommunicator> {
-  const { rank, size, timeoutMs = 60_000, stageBytes = STAGE_BYTES, windowBytes = WINDOW_BYTES } = options
+  const {
+    rank,
+    size,
+    names = worldChannel(size).ranks,
+    timeoutMs = 60_000,
+    stageBytes = STAGE_BYTES,
+    windowBytes = WINDOW_BYTES,
+  } = options
   const layout = layoutOf(size, wholePages(stageBytes))
   const joined = new Joined(layout, rank)
   try {
@@ -90,7 +99,7 @@ export async function connectSharedMemory(options: SharedMemoryOptions): Promise
     const { system, memory, processes } = joined
     const { buffer } = memory
     const controlOptions = { timeoutMs, waiting: options.waiting ?? defaultWaiting(size) }
-    const fate = new Fate(rank, buffer, system, processes)
+    const fate = new Fate(rank, buffer, system, processes, names)
     const control = new Control(buffer, system, fate, worldChannel(size), controlOptions)
     joined.closeFile()
     await selfCheck(control, buffer, layout, rank)
@@ -181,7 +190,7 @@ function header(size: number, nonce: Int32Array): Int32Array {
 }
 
 /** The running kernel, and the name space that process numbers are of: containers share the first and not the second. */
-function hostIdentity(): string {
+export function hostIdentity(): string {
   const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
   return `${boot} ${readlinkSync('/proc/self/ns/pid')}`
 }
@@ -200,7 +209,7 @@ function requireOneHost(cards: readonly Card[]): void {
  */
 async function agree<T extends object>(
   step: string,
-  { rank, size, exchange }: SharedMemoryOptions,
+  { rank, size, exchange, names = worldChannel(size).ranks }: SharedMemoryOptions,
   timeoutMs: number,
   part: () => T | Promise<T>,
 ): Promise<T[]> {
@@ -208,11 +217,13 @@ async function agree<T extends object>(
   try {
     own = await part()
   } catch (error) {
-    own = { reason: `rank ${rank}: ${(error as Error).message}` } satisfies Refusal
+    own = { reason: `rank ${names[rank]}: ${(error as Error).message}` } satisfies Refusal
   }
   await exchange.set(`${step}/${rank}`, JSON.stringify(own))
   const outcomes = await Promise.all(
-    Array.from({ length: size }, (_, peer) => lookUp(`${step}/${peer}`, peer, rank, exchange, timeoutMs)),
+    Array.from({ length: size }, (_, peer) =>
+      lookUp(`${step}/${peer}`, names[peer]!, names[rank]!, exchange, timeoutMs),
+    ),
   )
   const refusal = outcomes.find((outcome): outcome is Refusal => 'reason' in outcome)
   if (refusal) throw new SharedMemoryUnavailable(refusal.reason)

@@ -227,7 +227,7 @@ export class Control {
   }
 
   #name(rank: number): string {
-    return `rank ${this.#channel.ranks[rank]}`
+    return `rank ${this.fate.nameOf(this.#channel.ranks[rank]!)}`
   }
 
   #describe(call: Call): string {
@@ -269,7 +269,7 @@ export class Control {
 
   #died(peer: number): PeerFailedError {
     const what = `${this.#name(peer)} failed: its process ended while ${this.#whereabouts()}`
-    return new PeerFailedError(this.#channel.ranks[peer]!, what)
+    return new PeerFailedError(this.fate.nameOf(this.#channel.ranks[peer]!), what)
   }
 
   #closedWorld(peer: number): CollectiveError {

@@ -16,18 +16,29 @@ export class Fate {
   readonly #system: System
   /** By rank: descriptors of their processes. */
   readonly #processes: readonly number[]
+  readonly #names: readonly number[]
 
-  /** @param buffer the world's control block */
+  /**
+   * @param buffer the world's control block
+   * @param names what others call the ranks: those of the job, where these are the ranks of one of its hosts
+   */
   constructor(
     readonly rank: number,
     buffer: ArrayBuffer,
     system: System,
     processes: readonly number[],
+    names: readonly number[],
   ) {
     this.#words = new Int32Array(buffer)
     this.#bytes = new Uint8Array(buffer)
     this.#system = system
     this.#processes = processes
+    this.#names = names
+  }
+
+  /** The rank that users know. */
+  nameOf(rank: number): number {
+    return this.#names[rank]!
   }
 
   /** @throws CollectiveError if the world is broken, by this rank or another. */
@@ -36,7 +47,7 @@ export class Fate {
     const teller = Atomics.load(this.#words, ABORT) - 1
     if (teller < 0) return
     const failed = this.#words[stateOf(teller) + FAILED]! - 1
-    const reason = `${this.reasonOf(teller)} (told by rank ${teller})`
+    const reason = `${this.reasonOf(teller)} (told by rank ${this.nameOf(teller)})`
     throw this.fail(failed < 0 ? new CollectiveError(reason) : new PeerFailedError(failed, reason))
   }
 

@@ -53,7 +53,7 @@ export class ChannelRunner implements Runner {
     return this.inOrder(task.call, (group) => COLLECTIVES[task.call.operation](group, task))
   }
 
-  group(channel: Channel): Runner {
+  group(channel: Channel): ChannelRunner {
     const known = this.#inner.get(channel.id)
     if (known) return known
     const runner = new ChannelRunner(this.#world, channel)
@@ -121,7 +121,7 @@ export class ChannelRunner implements Runner {
   #failed(error: unknown, call: Call): unknown {
     const { fate } = this.#world
     if (!(error instanceof CollectiveError)) {
-      const what = `rank ${fate.rank} failed in ${describeCall(call)}${this.#channel.name}`
+      const what = `rank ${fate.nameOf(fate.rank)} failed in ${describeCall(call)}${this.#channel.name}`
       fate.fail(new CollectiveError(`${what}: ${(error as Error).message}`, { cause: error }))
     } else fate.fail(error)
     this.#advance()

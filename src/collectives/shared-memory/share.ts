@@ -135,8 +135,9 @@ class Attempts {
     try {
       return step()
     } catch (error) {
-      this.reason = `rank ${this.#group.rank}: ${(error as Error).message}`
-      this.#group.control.fate.explain(this.reason)
+      const { fate } = this.#group.control
+      this.reason = `rank ${fate.nameOf(fate.rank)}: ${(error as Error).message}`
+      fate.explain(this.reason)
       return undefined
     }
   }
