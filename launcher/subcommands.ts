@@ -19,7 +19,12 @@ export interface SubcommandModule {
   run(argv: readonly string[]): Promise<number>
 }
 
-export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {}
+export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
+  doctor: {
+    summary: 'says what training can use here, what is missing, and what mends it',
+    load: () => import('./doctor.js'),
+  },
+}
 
 /** The subcommand that a command line begins with, if any. */
 export function findSubcommand(argv: readonly string[]): Subcommand | undefined {
