@@ -11,6 +11,7 @@ import {
   type KernelNode,
   type Numbers,
   numbersOf,
+  type Spec,
   sameShape,
   sizeOf,
   type Value,
@@ -26,6 +27,10 @@ const ones = (count: number) => Array<number>(count).fill(1)
 const toNchw = (rank: number) => [0, rank - 1, ...Array.from({ length: rank - 2 }, (_, i) => i + 1)]
 const fromNchw = (rank: number) => [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1]
 
+/** [batch, channels, ...pixels] for an image in TensorFlow.js' order. */
+export const channelsSecond = (shape: readonly number[]): number[] =>
+  toNchw(shape.length).map((i) => shape[i]!)
+
 export type Attributes = Record<string, OnnxAttribute>
 
 type Shape4 = readonly [n: number, h: number, w: number, c: number]
@@ -36,6 +41,8 @@ export class Builder {
   private readonly names = new Map<Value, Partial<Record<Layout, string>>>()
   private readonly byContent = new Map<string, string>()
   private readonly memo = new Map<string, string>()
+  private readonly reshapedFrom = new Map<string, string>()
+  private readonly shapes = new Map<string, readonly number[]>()
   private count = 0
   /** What is being lowered, `layer/kernel`: nodes are named after it. */
   scope = ''
@@ -97,26 +104,80 @@ export class Builder {
     return this.constant(type, [], numbersOf[type].of(value))
   }
 
+  /** Always from what was there before any reshaping: onnxruntime would fuse chains into nodes out of our order. */
   reshape(name: string, shape: readonly number[]): string {
-    return this.once(`reshape ${name} ${shape}`, () => this.add('Reshape', [name, this.ints(shape)]))
+    const root = this.reshapedFrom.get(name) ?? name
+    const known = this.shapes.get(root)
+    if (known !== undefined && sameShape(known, shape)) return root
+    return this.once(`reshape ${root} ${shape}`, () => {
+      const reshaped = this.add('Reshape', [root, this.ints(shape)])
+      this.reshapedFrom.set(reshaped, root)
+      return reshaped
+    })
+  }
+
+  /** Says that `name` has `shape`, so that a reshape to it is none. */
+  shaped(name: string, shape: readonly number[]): string {
+    this.shapes.set(name, shape)
+    return name
   }
 
   transpose(name: string, perm: readonly number[]): string {
+    if (perm.every((axis, i) => axis === i)) return name
     return this.once(`transpose ${name} ${perm}`, () => this.add('Transpose', [name], { perm }))
   }
 
   /**
-   * Reduces `axes` away. The batch comes last, after what lies within a sample: one running float32 sum over all pixels
-   * of all samples loses ten times the precision, and ranks that share a batch differently would drift apart sooner.
+   * Reduces `axes` of a tensor like `of` away. The batch comes last, after what lies within a sample: one running float32
+   * sum over all pixels of all samples loses ten times the precision, and ranks that share a batch differently would
+   * drift apart sooner.
    */
-  reduce(op: string, name: string, axes: readonly number[]): string {
-    const within = axes.filter((axis) => axis !== 0)
-    const steps = axes.includes(0) && within.length > 0 ? [within, [0]] : [axes]
-    return steps.reduce((input, step) => this.add(op, [input, this.ints(step)], { keepdims: 0 }), name)
+  reduce(op: string, name: string, of: Spec, axes: readonly number[]): string {
+    // onnxruntime takes twenty times as long to reduce the second dimension when the first is 1.
+    const leading = this.portable
+      ? 0
+      : Math.max(
+          of.shape.findIndex((n) => n !== 1),
+          0,
+        )
+    const shape = of.shape.slice(leading)
+    const inner = axes.filter((axis) => axis >= leading).map((axis) => axis - leading)
+    const within = inner.filter((axis) => axis !== 0)
+    const steps = inner.includes(0) && within.length > 0 ? [within, [0]] : inner.length > 0 ? [inner] : []
+    const reduced = steps.reduce(
+      (result, step) => {
+        const rest = result.shape.filter((_, i) => !step.includes(i))
+        const isSum = op === 'ReduceSum' && of.dtype === 'float32' && !this.portable
+        return {
+          shape: rest,
+          name:
+            isSum && step.length === 1 && step[0] === 0
+              ? this.sumRows(result.name, result.shape[0]!, rest)
+              : this.add(op, [result.name, this.ints(step)], { keepdims: 0 }),
+        }
+      },
+      { name: leading > 0 ? this.reshape(name, shape) : name, shape },
+    )
+    if (leading === 0) return reduced.name
+    return this.reshape(
+      reduced.name,
+      of.shape.filter((_, i) => !axes.includes(i)),
+    )
+  }
+
+  /** The float32 sum over the first of the dimensions [count, ...shape]: as a product with ones, up to ten times as fast. */
+  sumRows(name: string, count: number, shape: readonly number[]): string {
+    const ones = this.once(`ones ${count}`, () =>
+      this.constant('float32', [1, count], new Float32Array(count).fill(1)),
+    )
+    const columns = sizeOf(shape)
+    const sum = this.add('MatMul', [ones, this.reshape(name, [count, columns])])
+    return this.reshape(this.shaped(sum, [1, columns]), shape)
   }
 
   /** Says under which name `value` is known in `layout`. */
   define(value: Value, name: string, layout: Layout = 'plain'): void {
+    if (layout === 'plain') this.shaped(name, value.shape)
     this.names.set(value, { ...this.names.get(value), [layout]: name })
   }
 
@@ -213,9 +274,7 @@ export class Builder {
       return same ? this.reshape(nchw, shape) : this.transpose(nchw, fromNchw(shape.length))
     }
     if (plain === undefined) return this.unblocked(value, false)
-    const perm = toNchw(shape.length)
-    const order = perm.map((i) => shape[i]!)
-    return same ? this.reshape(plain, order) : this.transpose(plain, perm)
+    return same ? this.reshape(plain, channelsSecond(shape)) : this.transpose(plain, toNchw(shape.length))
   }
 
   private unblocked(value: Value, channelsLast: boolean): string {

@@ -3,6 +3,7 @@ import { Builder } from './builder.js'
 import type { KernelGraph, Spec, Value } from './graph.js'
 import type { OnnxGraph, OnnxValue } from './onnx.js'
 import { opFor } from './ops/index.js'
+import { needed, readyFirstLast } from './order.js'
 
 /** Names of the ONNX graph's inputs and outputs, in the kernel graph's order. */
 export interface Lowered {
@@ -37,19 +38,17 @@ export function lower(graph: KernelGraph, block?: number, portable = false): Low
   }
   builder.scope = 'output'
   // Each output gets a name of its own, also when it is an input or another output too.
-  const outputs = graph.outputs.map((value, i) => {
-    builder.nodes.push({
-      op: 'Identity',
-      inputs: [builder.plain(value)],
-      outputs: [`output${i}`],
-      attributes: {},
-    })
-    return `output${i}`
-  })
+  const ends = graph.outputs.map((value, i) => ({
+    op: 'Identity',
+    inputs: [builder.plain(value)],
+    outputs: [`output${i}`],
+    attributes: {},
+  }))
+  const outputs = ends.flatMap((node) => node.outputs)
   const described = (names: readonly string[], specs: readonly Spec[]): OnnxValue[] =>
     names.map((name, i) => ({ name, type: specs[i]!.dtype, shape: specs[i]!.shape }))
   const onnx = {
-    nodes: builder.nodes,
+    nodes: readyFirstLast(needed(builder.nodes, ends), ends),
     constants: builder.constants,
     inputs: [
       ...described(params, graph.params),

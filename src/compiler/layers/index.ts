@@ -5,6 +5,7 @@
  */
 import { batchNormalization } from './batch-norm.js'
 import { dropout, spatialDropout1d } from './dropout.js'
+import { patchGelu } from './gelu.js'
 import type { Call, Layer, LayerHost } from './layer.js'
 import { layerNormalization } from './layer-norm.js'
 import { alphaDropout, gaussianDropout, gaussianNoise } from './noise.js'
@@ -33,6 +34,7 @@ export function withLayers<T>(models: readonly Layer[], host: LayerHost, body: (
   const undo = [...layers].flatMap((layer) => [
     redrawMasks(layer, (shape) => host.random(shape, layer.name)),
     patchCall(layer, host),
+    ...(host.eager ? [] : [patchGelu(layer)]),
   ])
   try {
     return body()

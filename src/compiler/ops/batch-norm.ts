@@ -4,7 +4,7 @@
  * Method: Ioffe & Szegedy 2015, with the biased variance, as TensorFlow.js has it.
  */
 import type * as tf from '@tensorflow/tfjs-core'
-import { type Builder, isImage, type Layout } from '../builder.js'
+import { type Builder, channelsSecond, isImage, type Layout } from '../builder.js'
 import { type KernelNode, sizeOf, type Value } from '../graph.js'
 import { FLOAT, type Op } from './op.js'
 
@@ -16,6 +16,7 @@ export interface BatchNormAttrs {
 /** x as the statistics are taken from it. */
 interface View {
   readonly name: string
+  readonly shape: readonly number[]
   readonly layout: Layout
   /** The dimensions that are averaged away. */
   readonly axes: number[]
@@ -27,14 +28,16 @@ interface View {
 function byChannel(b: Builder, x: Value, given?: Layout): View {
   const channels = x.shape.at(-1)!
   if (!isImage(x.shape)) {
-    const name = b.reshape(b.plain(x), [sizeOf(x.shape) / channels, channels])
-    return { name, layout: 'plain', axes: [0], channelShape: [channels] }
+    const shape = [sizeOf(x.shape) / channels, channels]
+    const name = b.reshape(b.plain(x), shape)
+    return { name, shape, layout: 'plain', axes: [0], channelShape: [channels] }
   }
   const layout = given ?? (b.layoutOf(x) === 'plain' ? 'plain' : 'nchw')
   const { length: rank } = x.shape
   const pixels = x.shape.slice(1, -1).map((_, i) => (layout === 'plain' ? i + 1 : i + 2))
   const channelShape = b.channelShape(channels, layout, rank)
-  return { name: b.as(x, layout), layout, axes: [0, ...pixels], channelShape }
+  const shape = layout === 'plain' ? x.shape : channelsSecond(x.shape)
+  return { name: b.as(x, layout), shape, layout, axes: [0, ...pixels], channelShape }
 }
 
 /** Defines an output that has x's shape and is known as `x` was seen. */
@@ -43,6 +46,11 @@ function define(b: Builder, output: Value, name: string, { layout }: View): void
 }
 
 const perChannel = (x: Value) => ({ shape: [x.shape.at(-1)!], dtype: 'float32' as const })
+
+/** One number per channel. */
+function overRest(b: Builder, op: string, name: string, { shape, axes }: View): string {
+  return b.reduce(op, name, { shape, dtype: 'float32' }, axes)
+}
 
 /** x minus its mean per channel: needed forward and backward, computed once. */
 function centred(b: Builder, { name, channelShape }: View, mean: string): string {
@@ -59,13 +67,11 @@ const training: Op = {
     const [x, gamma, beta] = node.inputs as [Value, Value, Value]
     const [y, mean, variance, scale] = node.outputs as [Value, Value, Value, Value]
     const view = byChannel(b, x)
-    const { name, axes, channelShape } = view
-    const channels = x.shape.at(-1)!
-    const over = (op: string, of: string) => b.reshape(b.reduce(op, of, axes), [channels])
-    b.define(mean, over('ReduceMean', name))
+    const { name, channelShape } = view
+    b.define(mean, overRest(b, 'ReduceMean', name, view))
     const difference = centred(b, view, b.plain(mean))
     // onnxruntime has a fast path for sums and means, not for ReduceSumSquare.
-    b.define(variance, over('ReduceMean', b.add('Mul', [difference, difference])))
+    b.define(variance, overRest(b, 'ReduceMean', b.add('Mul', [difference, difference]), view))
     const { epsilon } = node.attrs as BatchNormAttrs
     const deviation = b.add('Sqrt', [b.add('Add', [b.plain(variance), b.scalar(epsilon)])])
     b.define(scale, b.add('Reciprocal', [deviation]))
@@ -88,11 +94,11 @@ const gradient: Op = {
     const [dy, x, gamma, mean, scale] = node.inputs as [Value, Value, Value, Value, Value]
     const [dx, dgamma, dbeta] = node.outputs as [Value, Value, Value]
     const view = byChannel(b, x)
-    const { axes, channelShape } = view
+    const { channelShape } = view
     const { name: upstream } = byChannel(b, dy, view.layout)
     const difference = centred(b, view, b.plain(mean))
     const channels = x.shape.at(-1)!
-    const sum = (name: string) => b.reshape(b.reduce('ReduceSum', name, axes), [channels])
+    const sum = (name: string) => overRest(b, 'ReduceSum', name, view)
     const inverse = b.scalar(channels / sizeOf(x.shape))
     b.define(dbeta, sum(upstream))
     b.define(dgamma, b.add('Mul', [sum(b.add('Mul', [upstream, difference])), b.plain(scale)]))

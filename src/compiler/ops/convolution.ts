@@ -156,7 +156,7 @@ function filterGradient(b: Builder, node: KernelNode, kind: Kind): string {
   const rows = channels < NARROW ? channels * taps.length : channels
   const gradients = groups.map((tap) => {
     const perImage = b.add('MatMul', [b.reshape(tap, [batch, rows, pixels]), dyByPixel])
-    return b.add('ReduceSum', [perImage, b.ints([0])], { keepdims: 0 })
+    return b.sumRows(perImage, batch, [rows, outChannels])
   })
   const stacked = gradients.length === 1 ? gradients[0]! : b.add('Concat', gradients, { axis: 0 })
   return b.reshape(stacked, filterShape)
@@ -174,7 +174,8 @@ function depthwiseFilterGradient(b: Builder, node: KernelNode): string {
   const upstream = b.reshape(b.nchw(dy), [batch, channels, multiplier, pixels])
   const gradients = tapSlices(b, x, sliding).map((tap) => {
     const products = b.add('Mul', [b.reshape(tap, [batch, channels, 1, pixels]), upstream])
-    return b.reduce('ReduceSum', products, [0, 3])
+    const shape = [batch, channels, multiplier, pixels]
+    return b.reduce('ReduceSum', products, { shape, dtype: 'float32' }, [0, 3])
   })
   return b.reshape(b.add('Concat', gradients, { axis: 0 }), filterShape)
 }

@@ -8,6 +8,7 @@ import { convolutionOps } from './convolution.js'
 import { einsumOps } from './einsum.js'
 import { elementwiseOps } from './elementwise.js'
 import { gatherOps } from './gather.js'
+import { ownGeluOps } from './gelu.js'
 import { ownLayerNormOps } from './layer-norm.js'
 import { matmulOps } from './matmul.js'
 import type { Op } from './op.js'
@@ -93,7 +94,7 @@ type Forgotten = Exclude<KernelName, keyof typeof covered | (typeof uncovered)[n
 const nothingForgotten: Record<Forgotten, never> = {}
 
 /** Kernels that only layers written anew call (../layers/). */
-const own = { ...ownBatchNormOps, ...ownLayerNormOps } satisfies Record<string, Op>
+const own = { ...ownBatchNormOps, ...ownGeluOps, ...ownLayerNormOps } satisfies Record<string, Op>
 
 const table = new Map<string, Op>(Object.entries({ ...covered, ...own }))
 

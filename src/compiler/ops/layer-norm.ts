@@ -47,8 +47,7 @@ const gradient: Op = {
     const shape = node.inputs[1]!.shape
     const [rows, width] = [sizeOf(shape) / shape.at(-1)!, shape.at(-1)!]
     const alongRow = (name: string) => b.add('ReduceMean', [name, b.ints([-1])], { keepdims: 1 })
-    const overRows = (name: string) =>
-      b.add('ReduceSum', [b.reshape(name, [rows, width]), b.ints([0])], { keepdims: 0 })
+    const overRows = (name: string) => b.sumRows(name, rows, [width])
     const normalized = b.add('Mul', [b.add('Sub', [x, mean]), scale])
     const weighted = b.add('Mul', [dy, gamma])
     const correction = b.add('Mul', [normalized, alongRow(b.add('Mul', [weighted, normalized]))])

@@ -24,8 +24,7 @@ function product(b: Builder, node: KernelNode, bias?: Value): string {
   if (sizeOf(left.shape.slice(0, -2)) === 1 && sizeOf(right.shape.slice(0, -2)) === 1) {
     const matrix = (v: Value) => (v.shape.length <= 2 ? b.plain(v) : b.reshape(b.plain(v), v.shape.slice(-2)))
     const inputs = [left, right, ...(bias === undefined ? [] : [bias])].map(matrix)
-    const result = b.add('Gemm', inputs, transposes)
-    return shape.length === 2 ? result : b.reshape(result, shape)
+    return b.reshape(b.shaped(b.add('Gemm', inputs, transposes), shape.slice(-2)), shape)
   }
   const result = b.portable
     ? b.add('MatMul', [swapped(b, left, transposeA), swapped(b, right, transposeB)])

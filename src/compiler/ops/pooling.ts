@@ -1,10 +1,11 @@
 /** Max and average pooling of images and volumes, and their gradients. */
 import * as tf from '@tensorflow/tfjs-core'
-import type { Builder } from '../builder.js'
+import { type Builder, channelsSecond } from '../builder.js'
 import { type KernelNode, sizeOf, type Value } from '../graph.js'
 import { cornerMax, defineTiledGrad, tiles } from './blocked-pooling.js'
 import { positive } from './elementwise.js'
 import { FLOAT, type Op } from './op.js'
+import { gradientByTaps } from './tap-pooling.js'
 import { gradientMisfit, misfit, type Sliding, slidingOf, unreached } from './window.js'
 
 /** Of an image [batch, height, width, channels] or a volume, by the rank of `shape`. */
@@ -41,9 +42,6 @@ function maxPool(b: Builder, x: Value, sliding: Sliding, output: 'values' | 'ind
   })
 }
 
-/** [batch, channels, ...pixels] for an image in TensorFlow.js' order. */
-const channelsSecond = (shape: readonly number[]) => [shape[0]!, shape.at(-1)!, ...shape.slice(1, -1)]
-
 /** The attributes of a max-pooling's gradient, of which simplify.ts may say more than TensorFlow.js. */
 export interface MaxPoolGradAttrs {
   /** Only the gradients of windows whose maximum is positive are wanted: what was pooled had gone through a ReLU. */
@@ -62,7 +60,12 @@ function maxPoolGrad(b: Builder, node: KernelNode): void {
     defineTiledGrad(b, output, wanted(b.blockedAsFour(dy), cornerMax(b, input, sliding)), input, sliding)
     return
   }
-  const gradient = wanted(b.nchw(dy), maxPool(b, input, sliding, 'values'))
+  const maxima = maxPool(b, input, sliding, 'values')
+  const gradient = wanted(b.nchw(dy), maxima)
+  if (b.portable) {
+    b.define(output, gradientByTaps(b, gradient, maxima, input, sliding), 'nchw')
+    return
+  }
   const indices = b.reshape(maxPool(b, input, sliding, 'indices'), [-1])
   const zeros = b.add('ConstantOfShape', [b.ints([sizeOf(input.shape)])])
   const flat = b.add('ScatterElements', [zeros, indices, b.reshape(gradient, [sizeOf(dy.shape)])], {

@@ -1,6 +1,6 @@
 /** Reductions over axes, arg-max, and softmax. */
 import * as tf from '@tensorflow/tfjs-core'
-import { type Builder, isImage } from '../builder.js'
+import { type Builder, channelsSecond, isImage } from '../builder.js'
 import type { DType, KernelNode, Value } from '../graph.js'
 import { onnxType } from '../onnx.js'
 import { FLOAT, NUMERIC, type Op } from './op.js'
@@ -55,7 +55,8 @@ function reduce(b: Builder, node: KernelNode, onnx: string): void {
     isImage(x.shape) && !axes.includes(x.shape.length - 1) && pixels.every((i) => axes.includes(i))
   const layout = overPixels && b.layoutOf(x) === 'nchw' ? 'nchw' : 'plain'
   const within = layout === 'plain' ? axes : axes.map((axis) => (axis === 0 ? 0 : axis + 1))
-  const reduced = b.reduce(onnx, asOutput(b.as(x, layout)), within)
+  const shape = layout === 'plain' ? x.shape : channelsSecond(x.shape)
+  const reduced = b.reduce(onnx, asOutput(b.as(x, layout)), { shape, dtype: output.dtype }, within)
   const shaped = output.shape.length === x.shape.length - axes.length
   b.define(output, shaped ? reduced : b.reshape(reduced, output.shape))
 }
