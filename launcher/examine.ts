@@ -27,28 +27,27 @@ export function inspectorUrl(text: string): string | undefined {
 
 /**
  * @param url resolves with the inspector's address, once the rank has been sent SIGUSR1.
- * @returns lines for a reader, completing "rank 2 …".
+ * @returns lines for a reader, completing "rank 2: …".
  */
 export async function examine(pid: number, openInspector: () => Promise<string>): Promise<string[]> {
   const state = processState(pid)
-  if (state === 'T') return ['is stopped: somebody has sent it SIGSTOP (kill -CONT lets it go on)']
+  if (state === 'T') return ['it is stopped: somebody has sent it SIGSTOP (kill -CONT lets it go on)']
   const timeout = AbortSignal.timeout(PATIENCE_MS)
   try {
     const url = await orTimeout(openInspector(), timeout)
     const frames = await orTimeout(pause(url, timeout), timeout)
-    return ['was in', ...frames.slice(0, FRAMES).map((frame) => `    at ${frame}`)]
+    return ['it was in', ...frames.slice(0, FRAMES).map((frame) => `    at ${frame}`)]
   } catch {
     return [
       processState(pid) === 'R'
-        ? 'ran native code (its JavaScript stack could not be taken)'
-        : 'ran no JavaScript: it waits for a promise, a timer or the system, or sleeps in native code',
+        ? 'it ran native code (its JavaScript stack could not be taken)'
+        : 'it ran no JavaScript: it waits for a promise, a timer or the system, or sleeps in native code',
     ]
   }
 }
 
 interface CallFrame {
   readonly functionName: string
-  readonly url: string
   readonly location: {
     readonly scriptId: string
     readonly lineNumber: number
@@ -56,11 +55,17 @@ interface CallFrame {
   }
 }
 
+interface Script {
+  readonly scriptId: string
+  readonly url: string
+  readonly sourceMapURL?: string
+}
+
 /** The call frames of the main thread, innermost first. */
 function pause(url: string, timeout: AbortSignal): Promise<string[]> {
   const socket = new WebSocket(url, { perMessageDeflate: false })
   timeout.addEventListener('abort', () => socket.terminate())
-  const maps = new Map<string, string>()
+  const scripts = new Map<string, Script>()
   return new Promise((resolve, reject) => {
     const send = (id: number, method: string) => socket.send(JSON.stringify({ id, method }))
     socket.on('open', () => {
@@ -70,20 +75,20 @@ function pause(url: string, timeout: AbortSignal): Promise<string[]> {
     socket.on('error', reject)
     socket.on('message', (data) => {
       const { method, params } = JSON.parse(data.toString())
-      if (method === 'Debugger.scriptParsed' && params.sourceMapURL)
-        maps.set(params.scriptId, params.sourceMapURL)
+      if (method === 'Debugger.scriptParsed') scripts.set(params.scriptId, params)
       if (method !== 'Debugger.paused') return
-      const frames = (params.callFrames as CallFrame[]).map((frame) => describe(frame, maps))
+      const frames = (params.callFrames as CallFrame[]).map((frame) => describe(frame, scripts))
       socket.terminate()
       resolve(frames)
     })
   })
 }
 
-function describe({ functionName, url, location }: CallFrame, maps: ReadonlyMap<string, string>): string {
-  const mapped = original(maps.get(location.scriptId), location.lineNumber, location.columnNumber ?? 0)
+function describe({ functionName, location }: CallFrame, scripts: ReadonlyMap<string, Script>): string {
+  const { url = '', sourceMapURL } = scripts.get(location.scriptId) ?? {}
+  const mapped = original(sourceMapURL, location.lineNumber, location.columnNumber ?? 0)
   const [line, column] = mapped ?? [location.lineNumber, location.columnNumber ?? 0]
-  const file = url.startsWith('file:') ? fileURLToPath(url.replace(/\?.*$/, '')) : url || '(eval)'
+  const file = url.startsWith('file:') ? fileURLToPath(url.replace(/\?.*$/, '')) : url
   const place = `${file}:${line + 1}:${column + 1}`
   return functionName ? `${functionName} (${place})` : place
 }

@@ -9,13 +9,18 @@ import { resolve } from 'node:path'
 import { LockstepError } from '../src/errors.js'
 import { readMachine } from './devices.js'
 import { listenForInterruptions } from './interruptions.js'
+import { AttemptLogs, checkLogDirectory } from './logs.js'
 import { LocalNode } from './node.js'
 import { parseArguments } from './options/arguments.js'
-import { readSettings } from './options/settings.js'
+import { readSettings, type Settings } from './options/settings.js'
 import { Output } from './output.js'
 import { makePlan } from './plan.js'
+import { isKept, RankOutput } from './rank-output.js'
+import type { RankState } from './rank-state.js'
 import { startReaper } from './reaper.js'
+import type { Assignment } from './rendezvous/messages.js'
 import { type Seat, takeSeat } from './rendezvous/seat.js'
+import { hasFailed } from './root-cause.js'
 import { attemptToken, readToken } from './token.js'
 
 const { version } = createRequire(import.meta.url)('lockstep/package.json') as { version: string }
@@ -35,6 +40,7 @@ export async function launch(argv: readonly string[]): Promise<number> {
   const env = process.env
   const settings = readSettings(commandLine, env)
   const plan = makePlan({ ...settings, script: findScript(settings.script) }, readMachine(env), LOADERS)
+  if (settings.logDirectory !== undefined) checkLogDirectory(settings.logDirectory)
   const token = readToken(settings.tokenFile, env, settings.nodes.max)
 
   const interruptions = listenForInterruptions()
@@ -44,16 +50,22 @@ export async function launch(argv: readonly string[]): Promise<number> {
   const node = new LocalNode({
     ...{ plan, env, say, stopMs: settings.stopSeconds * 1000, reaper: await startReaper() },
     report: (report) => seat?.report(report),
-    prepare: (assignment) => ({
-      meeting: {
-        assignment,
-        token: attemptToken(token, assignment.runId, assignment.attempt),
-        launcherPid: process.pid,
-        live: output.isLive,
-      },
-      listener: output,
-    }),
-    onEnded: async () => {},
+    prepare: (assignment) => {
+      const logs = openLogs(settings, assignment, say)
+      return {
+        meeting: {
+          assignment,
+          token: attemptToken(token, assignment.runId, assignment.attempt),
+          launcherPid: process.pid,
+          live: output.isLive,
+        },
+        listener: new RankOutput(settings, output, logs),
+        conclude: async (states) => {
+          await logs?.close(states)
+          return logs ? states.map((state) => withLogs(state, logs)) : states
+        },
+      }
+    },
   })
   const seated = takeSeat({
     ...settings,
@@ -69,6 +81,22 @@ export async function launch(argv: readonly string[]): Promise<number> {
   await seat.close()
   await Promise.race([output.flushed(), interruptions.second])
   return exitCode
+}
+
+function openLogs(
+  settings: Settings,
+  assignment: Assignment,
+  say: (text: string) => void,
+): AttemptLogs | undefined {
+  const { logDirectory } = settings
+  if (logDirectory === undefined) return undefined
+  return new AttemptLogs(logDirectory, assignment, (who, stream) => isKept(settings, who, stream), say)
+}
+
+/** Tells whoever reads of a failure where the rest is. */
+function withLogs(state: RankState, logs: AttemptLogs): RankState {
+  if (!hasFailed(state) || state.failure?.secondary) return state
+  return { ...state, hints: [...state.hints, `all of it is in ${logs.directoryOf(state.rank)}`] }
 }
 
 /** For a job without a name: when it began, and something that tells it from others of that second. */

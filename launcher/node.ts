@@ -4,7 +4,7 @@
  */
 import { Attempt, type AttemptOptions } from './attempt.js'
 import type { Interruptions } from './interruptions.js'
-import type { Meeting } from './plan.js'
+import type { RankState } from './rank-state.js'
 import type { Assignment, Order, Report } from './rendezvous/messages.js'
 import { findRootCause } from './root-cause.js'
 
@@ -12,9 +12,12 @@ export interface NodeOptions extends Omit<AttemptOptions, 'meeting' | 'listener'
   readonly report: (report: Report) => void
   readonly say: (text: string) => void
   /** What an attempt needs besides the assignment: made anew for each. */
-  readonly prepare: (assignment: Assignment) => { meeting: Meeting; listener: AttemptOptions['listener'] }
-  /** Told how the ranks of an attempt on this node have ended, before the coordinator is. */
-  readonly onEnded: (attempt: number, states: Awaited<Attempt['ended']>) => Promise<void>
+  readonly prepare: (assignment: Assignment) => Prepared
+}
+
+export interface Prepared extends Pick<AttemptOptions, 'meeting' | 'listener'> {
+  /** Told how the ranks have ended; returns what the coordinator is told. */
+  readonly conclude: (states: readonly RankState[]) => Promise<readonly RankState[]>
 }
 
 export class LocalNode {
@@ -60,15 +63,15 @@ export class LocalNode {
   }
 
   async #run(assignment: Assignment): Promise<void> {
-    const { report, prepare, onEnded } = this.#options
-    const attempt = new Attempt({ ...this.#options, ...prepare(assignment) })
+    const { report, prepare } = this.#options
+    const { conclude, ...prepared } = prepare(assignment)
+    const attempt = new Attempt({ ...this.#options, ...prepared })
     this.#attempt = attempt
     this.#number = assignment.attempt
     attempt.failing.then(({ failure }) => {
       report({ op: 'failing', attempt: assignment.attempt, timedOut: failure?.timedOut === true })
     })
-    const states = await attempt.ended
-    await onEnded(assignment.attempt, states)
+    const states = await conclude(await attempt.ended)
     report({ op: 'ended', attempt: assignment.attempt, now: Date.now(), states })
   }
 }

@@ -4,7 +4,7 @@
  */
 import { stripVTControlCharacters } from 'node:util'
 import pc from 'picocolors'
-import type { Identity, RankListener, StreamName } from './rank-process.js'
+import type { Identity, StreamName } from './rank-process.js'
 
 /** What this needs of process.stdout and process.stderr. */
 export interface Sink {
@@ -16,7 +16,7 @@ export interface Sink {
 const COLOURS = ['cyan', 'magenta', 'green', 'yellow', 'blue'] as const
 const ERASE_LINE = '\r\x1b[2K'
 
-export class Output implements RankListener {
+export class Output {
   readonly #sinks: { readonly stdout: Sink; readonly stderr: Sink }
   readonly #colourless: boolean
   #live: { rank: number; text: string } | undefined
@@ -31,9 +31,6 @@ export class Output implements RankListener {
   get isLive(): boolean {
     return this.#sinks.stdout.isTTY === true
   }
-
-  /** Whole lines are shown, not bytes. */
-  bytes(): void {}
 
   /** One finished line of a rank, which goes where the rank wrote it. */
   line({ rank }: Identity, stream: StreamName, bytes: Buffer): void {

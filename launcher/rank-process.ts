@@ -7,6 +7,7 @@ import { hostname } from 'node:os'
 import type { Readable } from 'node:stream'
 import { type Failure, parseFailure } from '../src/runtime/environment/failure.js'
 import { examine, inspectorUrl, isInspectorLine } from './examine.js'
+import { hintsFor, readMemoryKills, saysHeapIsFull } from './hints.js'
 import { LineSplitter } from './lines.js'
 import { REPORT_FD } from './plan.js'
 import type { RankState } from './rank-state.js'
@@ -44,6 +45,10 @@ export class RankProcess {
   readonly #child: ChildProcess
   readonly #lastLines: string[] = []
   #report = ''
+  #findings: string[] = []
+  readonly #memoryKillsBefore = readMemoryKills()
+  #heapIsFull = false
+  /** Known once it has ended. */
   #hints: string[] = []
   /** While the rank's inspector is being opened: told its address. */
   #onInspector: ((url: string) => void) | undefined
@@ -97,7 +102,7 @@ export class RankProcess {
       at: Math.min(failure?.at ?? Number.POSITIVE_INFINITY, this.#endedAt ?? Date.now()),
       failure,
       lastLines: [...this.#lastLines],
-      hints: this.#hints,
+      hints: [...this.#findings, ...this.#hints],
     }
   }
 
@@ -105,14 +110,14 @@ export class RankProcess {
   async examine(): Promise<void> {
     const { pid } = this.#child
     if (pid === undefined) return
-    const [first, ...stack] = await examine(pid, () => {
+    const lines = await examine(pid, () => {
       const url = new Promise<string>((resolve) => {
         this.#onInspector = resolve
       })
       this.#child.kill('SIGUSR1')
       return url
     })
-    this.#hints = [[`rank ${this.#who.rank} (pid ${pid}) ${first}`, ...stack].join('\n')]
+    this.#findings = [lines.join('\n')]
   }
 
   /** To the rank and to all that it has started. */
@@ -133,6 +138,10 @@ export class RankProcess {
       line: (bytes) => {
         if (stream === 'stderr' && this.#onInspector && this.#isInspectors(bytes.toString())) return
         listener.line(this.#who, stream, bytes)
+        if (stream === 'stderr' && bytes.includes('FATAL ERROR'))
+          this.#heapIsFull ||= saysHeapIsFull(bytes.toString())
+        // What follows is V8's own stack: it would push what the script has said last out of the report.
+        if (this.#heapIsFull) return
         this.#lastLines.push(bytes.subarray(0, LAST_LINE_LENGTH).toString())
         if (this.#lastLines.length > LAST_LINES) this.#lastLines.shift()
       },
@@ -152,6 +161,12 @@ export class RankProcess {
     return isInspectorLine(line)
   }
 
+  #findHints(): string[] {
+    const [before, after] = [this.#memoryKillsBefore, readMemoryKills()]
+    const memoryKills = before === undefined || after === undefined ? undefined : after - before
+    return hintsFor({ signal: this.#child.signalCode, heapIsFull: this.#heapIsFull, memoryKills })
+  }
+
   #untilEnded(): Promise<void> {
     const child = this.#child
     return new Promise((resolve) => {
@@ -168,6 +183,7 @@ export class RankProcess {
         }, DRAIN_MS)
         child.once('close', () => {
           clearTimeout(drained)
+          this.#hints = this.#findHints()
           resolve()
         })
       })

@@ -42,7 +42,7 @@ export function findRootCause(states: readonly RankState[], lost: readonly LostN
     ...others.map((state) => also(state)),
     ...lastLines(first, states.length),
     ...stack(first, alike),
-    ...states.flatMap(({ hints }) => hints).map((hint) => `ddp-launch: ${hint}`),
+    ...states.filter((state) => state === first || state.running).flatMap(hints),
     cause(first, alike),
   ]
   return { report: report.join('\n'), exitCode: exitCode(first) }
@@ -83,13 +83,18 @@ function isSameCause(a: RankState, b: RankState): boolean {
 /** The last line: all of the cause that fits in one. */
 function cause(first: RankState, alike: readonly RankState[]): string {
   const who = `ddp-launch: ${name(alike)}`
-  if (!first.failure) return `${who} ${ending(first)}`
+  if (!first.failure) return `${who} ${describeEnd(first)}`
   return `${who} failed with exit code ${exitCode(first)}: ${headline(shortest(alike))}`
 }
 
 function stack(first: RankState, alike: readonly RankState[]): string[] {
-  if (!first.failure || first.failure.oneLine) return []
+  if (!first.failure?.text.includes('\n')) return []
   return [`ddp-launch: the error of rank ${first.rank}:`, shortest(alike)]
+}
+
+/** Of the culprit, and of who still ran when the others had waited in vain. */
+function hints({ rank, hints }: RankState): string[] {
+  return hints.map((hint) => `ddp-launch: rank ${rank}: ${hint}`)
 }
 
 /** Of texts that say the same, some with more behind it. */
@@ -97,7 +102,8 @@ function shortest(alike: readonly RankState[]): string {
   return alike.map((state) => state.failure!.text).reduce((a, b) => (b.length < a.length ? b : a))
 }
 
-function ending({ code, signal }: RankState): string {
+/** Of a rank that did not say why: completes "rank 2 …". */
+export function describeEnd({ code, signal }: RankState): string {
   if (signal === 'SIGKILL')
     return 'was killed by SIGKILL, from outside the job (the system does so when memory runs out)'
   if (signal) return `was killed by ${signal}`
@@ -108,7 +114,7 @@ function ending({ code, signal }: RankState): string {
 }
 
 function also(state: RankState): string {
-  const why = state.failure ? `failed: ${headline(state.failure.text)}` : ending(state)
+  const why = state.failure ? `failed: ${headline(state.failure.text)}` : describeEnd(state)
   return `ddp-launch: also, ${name([state])} ${why}`
 }
 

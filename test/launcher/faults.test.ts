@@ -48,7 +48,11 @@ describe('the first failure stops all ranks, and is told last', () => {
       1,
       /rank 2 \(pid \d+\) failed with exit code 1: something that is no Error was thrown: 'a string'\n$/,
     ],
-    ['exit', 3, /\nddp-launch: rank 2 \(pid \d+\) ended with exit code 3\n$/],
+    [
+      'exit',
+      3,
+      /about to fail\nddp-launch: rank 2 \(pid \d+\) failed with exit code 3: process\.exit\(3\) was called at [^\n]*fail\.mjs:\d+:\d+\)?\n$/,
+    ],
     ['kill', 137, /\nddp-launch: rank 2 \(pid \d+\) was killed by SIGKILL, from outside the job [^\n]*\n$/],
     [
       'leave',
@@ -72,7 +76,7 @@ describe('the first failure stops all ranks, and is told last', () => {
 
   it('does not repeat the output of an only rank', async () => {
     const { stderr } = await fail('exit', 0, 1)
-    expect(stderr).toMatch(/^ddp-launch: rank 0 \(pid \d+\) ended with exit code 3\n$/)
+    expect(stderr).toMatch(/^ddp-launch: rank 0 \(pid \d+\) failed with exit code 3: process\.exit[^\n]*\n$/)
   })
 
   it('a throw at import on one rank only', async () => {

@@ -4,7 +4,7 @@
  * interfere where the script handles its uncaught exceptions itself.
  */
 import { writeSync } from 'node:fs'
-import { describeFailure } from './failure.js'
+import { describeExit, describeFailure, type Failure } from './failure.js'
 import { REPORT_FD_VARIABLE } from './variables.js'
 
 const INSTALLED = Symbol.for('lockstep.errorReporter')
@@ -15,6 +15,11 @@ export function installErrorReporter(): void {
   if (registry[INSTALLED]) return
   registry[INSTALLED] = true
   const descriptor = takeDescriptor()
+  let isReported = false
+  const report = (failure: Failure) => {
+    isReported = descriptor !== undefined && tryWrite(descriptor, `${JSON.stringify(failure)}\n`)
+    return isReported
+  }
   // The monitor sees what nobody else will handle, and unlike an 'uncaughtException' listener changes nothing for
   // scripts that install their own.
   process.on('uncaughtExceptionMonitor', (error) => {
@@ -23,9 +28,12 @@ export function installErrorReporter(): void {
     const failure = describeFailure(error)
     const last = lastCollectives(error)
     if (last !== '') tryWrite(2, last)
-    const reported = descriptor !== undefined && tryWrite(descriptor, `${JSON.stringify(failure)}\n`)
-    if (!reported) tryWrite(2, `${failure.text}\n`)
+    if (!report(failure)) tryWrite(2, `${failure.text}\n`)
     process.exit(failure.exitCode)
+  })
+  process.on('exit', (exitCode) => {
+    const failure = isReported || exitCode === 0 ? undefined : describeExit(exitCode)
+    if (failure) report(failure)
   })
 }
 

@@ -42,6 +42,22 @@ export function describeFailure(error: unknown, script = process.argv[1] ?? 'the
   return unloadable ? words(unloadable, true, USER_ERROR) : words(inspect(error), false, BUG)
 }
 
+/**
+ * Where the script has called process.exit; to be asked in an 'exit' listener. Undefined when it has not: Node ends with
+ * an exit code of its own, or process.exitCode was set.
+ */
+export function describeExit(exitCode: number): Failure | undefined {
+  const limit = Error.stackTraceLimit
+  Error.stackTraceLimit = 50
+  const frames = new Error().stack?.split('\n') ?? []
+  Error.stackTraceLimit = limit
+  const exit = frames.findIndex((frame) => / at process\.(exit|reallyExit) /.test(frame))
+  const caller = exit === -1 ? undefined : frames[exit + 1]?.trim()
+  if (caller === undefined) return undefined
+  const text = `process.exit(${exitCode}) was called ${caller}`
+  return { text, oneLine: false, exitCode, secondary: false, timedOut: false, at: Date.now() }
+}
+
 /** The text of a report, back to a `Failure`; undefined for anything else that was written there. */
 export function parseFailure(text: string): Failure | undefined {
   // Not whole: the rank died while it wrote. Of another form: the script wrote there.

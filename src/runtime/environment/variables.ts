@@ -52,6 +52,14 @@ export function readEngine(env: Variables = process.env): EngineSetting | undefi
   )
 }
 
+/** Where ranks write a profile of some steps, over what the script asks for: `ddp-launch --profile`. */
+export const PROFILE_VARIABLE = 'LOCKSTEP_PROFILE'
+
+/** The directory for profiles; undefined: none. */
+export function readProfile(env: Variables = process.env): string | undefined {
+  return env[PROFILE_VARIABLE] || undefined
+}
+
 /**
  * "1" when the launcher's own output is a terminal. A rank may then write one *live line* to its stdout: `\r`, the
  * text, `\r`, in one write and without a newline. The launcher redraws it in place; the next line of that rank, or
