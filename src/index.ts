@@ -51,4 +51,5 @@ export {
   stepDecay,
   type UpdateArgs,
 } from './runtime/optimizers/index.js'
+export type { ProfileOptions } from './runtime/profile.js'
 export { init, type World } from './runtime/world.js'

@@ -35,6 +35,9 @@ export interface Update {
 }
 
 export class Program {
+  /** How often it has run. */
+  runs = 0
+
   private constructor(
     private readonly session: Session,
     private readonly lowered: Lowered,
@@ -43,12 +46,15 @@ export class Program {
     readonly updates: readonly Update[],
     /** Milliseconds that tracing and building the session took. */
     readonly compileMs: number,
+    /** Those of them that tracing took. */
+    readonly traceMs: number,
   ) {}
 
   /** @throws UntraceableError (see `trace`). */
   static async compile(request: ProgramRequest, options: SessionOptions): Promise<Program> {
     const start = performance.now()
     const graph = simplify(trace(request))
+    const traceMs = performance.now() - start
     // The blocked convolutions are kernels of the cpu provider.
     const onCpu = (options.provider ?? 'cpu') === 'cpu'
     const lowered = onCpu ? lower(graph, await blockSize()) : lower(graph, undefined, true)
@@ -80,7 +86,7 @@ export class Program {
         ...updates.map(({ value }) => value),
       ]),
     )
-    return new Program(session, lowered, randoms, outputs, updates, performance.now() - start)
+    return new Program(session, lowered, randoms, outputs, updates, performance.now() - start, traceMs)
   }
 
   /**
@@ -96,9 +102,15 @@ export class Program {
     this.session.bindInputs(pairs(this.lowered.inputs, inputs))
     try {
       await this.session.run()
+      this.runs++
     } catch (cause) {
       throw new LockstepError(runFailure((cause as Error).message), { cause })
     }
+  }
+
+  /** Writes the session's profile, which `options.profile` asked for. */
+  endProfiling(): void {
+    this.session.endProfiling()
   }
 
   async release(): Promise<void> {

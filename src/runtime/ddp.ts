@@ -31,6 +31,8 @@ import type { Optimizer } from './optimizers/index.js'
 import { l2Norm } from './optimizers/norm.js'
 import { partOf, updatable } from './optimizers/ranges.js'
 import { Parameters, STATS } from './parameters.js'
+import { type ProfileOptions, Profiler } from './profile.js'
+import { CompileReport } from './profile-compile.js'
 import { requireSame } from './require-same.js'
 
 export interface DdpOptions extends EngineOptions {
@@ -45,6 +47,11 @@ export interface DdpOptions extends EngineOptions {
   readonly seed?: number
   /** Gradients travel in buckets of about this many bytes. */
   readonly bucketBytes?: number
+  /**
+   * Where the time of a step goes, by operator and layer, printed by rank 0 after step 12 of this run, and a trace of each
+   * rank in this directory. `ddp-launch --profile` goes before it.
+   */
+  readonly profile?: string | ProfileOptions
   /**
    * How gradients travel: `none`, `float16`, `bfloat16`, `int8`, `int4`, `onebit`, `topk:0.01`, `randomk:0.01`, `dgc:0.001`,
    * `powersgd:4`, with options and codecs behind them, e.g. `topk:0.01+float16` or `onebit,warmup=100`
@@ -88,6 +95,8 @@ export class Ddp {
   /** Of all parameters, in the order that programs number them. */
   private readonly views: readonly Float32Array[]
   private readonly exchange: GradientExchange
+  /** Undefined, and without cost, unless somebody asked for a profile. */
+  private readonly profiler: Profiler | undefined
   private readonly seed: number
   private readonly compression: string
   private readonly checkpoints: DdpCheckpoints
@@ -102,6 +111,8 @@ export class Ddp {
     private readonly source: LayersModel | FunctionalModel,
     options: DdpOptions,
     threads: number,
+    /** Is told on rank 0, in single lines, what compiling costs. */
+    say: (line: string) => void = () => {},
   ) {
     const { seed = 0, bucketBytes = BUCKET_BYTES, compression = 'none' } = options
     if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
@@ -116,7 +127,15 @@ export class Ddp {
     const warn = (line: string) => {
       if (links.rank === 0) console.error(`lockstep: ${line}`)
     }
-    this.computing = chooseEngine(this.model, this.parameters, options, threads, warn)
+    this.profiler = Profiler.from(options.profile, links.rank)
+    const report = new CompileReport((line) => links.rank === 0 && say(line))
+    this.computing = chooseEngine(this.model, this.parameters, options, threads, warn, {
+      sessionFile: () => this.profiler?.sessionFile(),
+      compiled: (kind, shape, program) => {
+        report.compiled(kind, shape, program)
+        if (kind === 'training') this.profiler?.watch(program)
+      },
+    })
     this.exchange = this.exchangeBy(compression, bucketBytes, warn)
     this.checkpoints = new DdpCheckpoints(links, this.parameters, this.optimizer)
   }
@@ -155,7 +174,7 @@ export class Ddp {
    */
   async step(x: BatchInputs, y: BatchInputs): Promise<StepResult> {
     const updates = await this.forwardBackward(x, y)
-    const { parameters, optimizer } = this
+    const { parameters, optimizer, profiler } = this
     if (this.accumulating) add(parameters.reduced, parameters.sums)
     this.accumulating = false
     const ownLoss = parameters.stats[0]! / parameters.stats[1]!
@@ -175,14 +194,18 @@ export class Ddp {
       }
       const arrived = end - STATS
       const to = updatable(optimizer.granularity, parameters.tensors, arrived, parameters.trainable.length)
+      profiler?.mark('exchange')
       if (to > updated) this.update(updated, to, 1 / result.samples)
+      profiler?.mark('optimizer')
       updated = to
     }
     const states = await averages
+    profiler?.mark('exchange')
     if (result === undefined) throw await this.notFinite(ownLoss, ownBad)
     this.takeOver(states)
     await this.computing.constrain()
     this.steps++
+    profiler?.endStep()
     return result
   }
 
@@ -196,6 +219,7 @@ export class Ddp {
     if (this.accumulating) add(sums, reduced)
     else sums.set(reduced)
     this.accumulating = true
+    this.profiler?.mark('rest')
     return stats[0]! / stats[1]!
   }
 
@@ -318,6 +342,7 @@ export class Ddp {
 
   /** Frees the compiled programs. */
   async release(): Promise<void> {
+    this.profiler?.end()
     await this.computing.release()
   }
 
@@ -326,7 +351,9 @@ export class Ddp {
     const [features, labels] = this.readBatch(x, y)
     const samples = features[0]!.spec.shape[0]!
     const key = [this.seed, this.links.rank, this.passes++]
+    this.profiler?.mark('between steps (data)')
     const updates = await this.computing.train(features, labels, samples, key)
+    this.profiler?.mark('forward and backward')
     this.parameters.stats[1] = samples
     return updates
   }

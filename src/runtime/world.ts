@@ -21,9 +21,10 @@ export async function init(): Promise<World> {
   installErrorReporter()
   quietTensorflow()
   const environment = readEnvironment()
-  if (environment === undefined) return new World(singleRank(), 0, 1)
+  const say = (line: string) => console.error(`lockstep: ${line}`)
+  if (environment === undefined) return new World(singleRank(), 0, 1, say)
   const links = environment.worldSize === 1 ? singleRank() : await join(environment)
-  return new World(links, environment.localRank, environment.threads)
+  return new World(links, environment.localRank, environment.threads, say)
 }
 
 async function join(environment: RankEnvironment): Promise<Communicator> {
@@ -58,6 +59,8 @@ export class World {
     /** This process among those of its host. */
     readonly localRank: number,
     private readonly threads: number,
+    /** Is given single lines for whoever started the job. */
+    private readonly say?: (line: string) => void,
   ) {}
 
   /** This process among all, 0 … size - 1. */
@@ -76,7 +79,7 @@ export class World {
   ddp(model: FunctionalModel, options: DdpOptions): Promise<Ddp>
   ddp(model: LayersModel, options: DdpOptions): Promise<Ddp>
   async ddp(model: LayersModel | FunctionalModel, options: DdpOptions): Promise<Ddp> {
-    const trainer = new Ddp(this.collectives, model, options, this.threads)
+    const trainer = new Ddp(this.collectives, model, options, this.threads, this.say)
     await trainer.join()
     this.trainers.push(trainer)
     return trainer

@@ -4,7 +4,7 @@ import { LockstepError } from '../../errors.js'
 import { type EngineSetting, readEngine } from '../environment/variables.js'
 import type { Model } from '../model.js'
 import type { Parameters } from '../parameters.js'
-import type { Engine } from './engine.js'
+import type { Engine, ProgramWatch } from './engine.js'
 import { FallbackEngine } from './fallback.js'
 import { OnnxEngine } from './onnx.js'
 import { TfjsEngine } from './tfjs.js'
@@ -26,6 +26,7 @@ export function chooseEngine(
   options: EngineOptions,
   threads: number,
   warn: (line: string) => void,
+  watch?: ProgramWatch,
   setting = readEngine(),
 ): Engine {
   const { engine = 'auto', provider = 'auto' } = setting === undefined ? options : optionsOf(setting)
@@ -38,7 +39,7 @@ export function chooseEngine(
     )
   }
   if (engine === 'tfjs') return new TfjsEngine(model, parameters)
-  const compiled = new OnnxEngine(model, parameters, threads, provider)
+  const compiled = new OnnxEngine(model, parameters, threads, provider, watch)
   if (engine === 'onnx') return compiled
   return new FallbackEngine(compiled, new TfjsEngine(model, parameters), warn)
 }

@@ -2,7 +2,7 @@
  * What a training step needs of whoever computes it: passes from a batch to a loss, to gradients, to predictions. An
  * engine reads parameters from the flat buffers and writes gradients into them; it exchanges and updates nothing.
  */
-import type { Output, Update } from '../../compiler/program.js'
+import type { Output, Program, Update } from '../../compiler/program.js'
 import type { Input } from '../batch.js'
 
 /** What a pass without gradients gives back; the next pass of the same shape may overwrite its buffers. */
@@ -33,6 +33,13 @@ export interface Engine {
   /** Puts weights with a constraint (maxNorm, unitNorm, …) back into what it allows: the same on every rank. */
   constrain(): Promise<void>
   release(): Promise<void>
+}
+
+/** Who is told of the programs that an engine compiles for batches. */
+export interface ProgramWatch {
+  /** Where the next training program's session shall write its profile; undefined: nowhere. */
+  sessionFile(): string | undefined
+  compiled(kind: 'training' | 'forward', shape: string, program: Program): void
 }
 
 export const NO_PREDICT =

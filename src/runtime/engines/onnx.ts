@@ -10,7 +10,7 @@ import { LockstepError } from '../../errors.js'
 import type { Input } from '../batch.js'
 import type { Model } from '../model.js'
 import type { Parameters } from '../parameters.js'
-import { type Engine, type Evaluation, NO_PREDICT } from './engine.js'
+import { type Engine, type Evaluation, NO_PREDICT, type ProgramWatch } from './engine.js'
 import { Constraints } from './onnx-constraints.js'
 
 export class OnnxEngine implements Engine {
@@ -27,6 +27,7 @@ export class OnnxEngine implements Engine {
     private readonly parameters: Parameters,
     private readonly threads: number,
     private readonly provider: Provider | 'auto' = 'auto',
+    private readonly watch?: ProgramWatch,
   ) {
     const variables = (trainable: boolean) =>
       model.parameters.filter((p) => p.trainable === trainable).map((p) => p.variable)
@@ -71,26 +72,29 @@ export class OnnxEngine implements Engine {
     this.forward.clear()
   }
 
-  private compileTraining(x: readonly Input[], y: readonly Input[]): Promise<Program> {
+  private async compileTraining(x: readonly Input[], y: readonly Input[]): Promise<Program> {
     const { model, parameters } = this
-    return this.compile({
+    const request = {
       ...this.request(x, y),
       trainable: this.trainable,
       frozen: this.frozen,
       inputs: [...x, ...y].map(({ spec }) => spec).concat({ shape: [], dtype: 'float32' }),
-      body: (inputs) => {
+      body: (inputs: tf.Tensor[]) => {
         const weight = inputs.at(-1)!
         const loss = model.loss(inputs.slice(0, x.length), inputs.slice(x.length, -1), true)
         return [tf.mul(loss, weight)]
       },
       outputs: [parameters.stats.subarray(0, 1)],
       gradients: parameters.gradientViews(),
-    })
+    } satisfies ProgramRequest
+    const program = await this.compile(request, this.watch?.sessionFile())
+    this.watch?.compiled('training', shapeKey(x, y), program)
+    return program
   }
 
   private compileEvaluation(x: readonly Input[], y: readonly Input[]): Promise<Program> {
     const { model } = this
-    return this.compile({
+    return this.compileForward(shapeKey(x, y), {
       ...this.request(x, y),
       body: (inputs) => {
         const [features, labels] = [inputs.slice(0, x.length), inputs.slice(x.length)]
@@ -102,12 +106,18 @@ export class OnnxEngine implements Engine {
   private async compilePrediction(x: readonly Input[]): Promise<Program> {
     const { predict } = this.model
     if (predict === undefined) throw new LockstepError(NO_PREDICT)
-    return this.compile({ ...this.request(x), body: predict })
+    return this.compileForward(shapeKey(x), { ...this.request(x), body: predict })
   }
 
-  private async compile(request: ProgramRequest): Promise<Program> {
+  private async compileForward(shape: string, request: ProgramRequest): Promise<Program> {
+    const program = await this.compile(request)
+    this.watch?.compiled('forward', shape, program)
+    return program
+  }
+
+  private async compile(request: ProgramRequest, profile?: string): Promise<Program> {
     const provider = await resolveProvider(this.provider)
-    const program = await Program.compile(request, { threads: this.threads, provider })
+    const program = await Program.compile(request, { threads: this.threads, provider, profile })
     this.compileMs += program.compileMs
     return program
   }
