@@ -235,6 +235,12 @@ async function largeArrays(group: readonly Communicator[]): Promise<void> {
   for (const other of sums) expectSameBits(other, sums[0]!)
   for (const copy of copies) expectSameBits(copy, inputs[size - 1]!)
   expectClose(slices, naiveScatter(naiveAllReduce(inputs, 'sum')[0]!, size), 'float32')
+  const reduced = inputs.map((input) => input.slice())
+  const parts = slices.map((slice) => slice.slice())
+  await all((rank, i) => rank.reduce(reduced[i]!, 'sum', size - 1))
+  await all((rank, i) => rank.scatter(parts[i]!, size - 1, i === size - 1 ? reduced[i]! : undefined))
+  expectClose([...parts, reduced[size - 1]!], [...slices, sums[0]!], 'float32')
+  expectSameBits((await all((rank, i) => rank.gather(parts[i]!)))[0]!, reduced[size - 1]!)
   const gathered = await all((rank, i) => rank.allGather(transposed[i]!.subarray(0, count / size)))
   expectSameBits(
     gathered[0]!,
