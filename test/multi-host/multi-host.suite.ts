@@ -1,0 +1,202 @@
+/**
+ * Ranks as real processes on emulated hosts (network.ts), at 1 Gbit/s: what they compute, how many bytes cross the network,
+ * and how failures end. Timings are printed, not judged: `RECORD=1` writes them to bench/results/multi-host.json.
+ *
+ *   npm run test:multi-host         as root, with iproute2; says why where it cannot run
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { circumstances, median, rounded, saveResult } from '../../bench/record.js'
+import { Network, whyNot } from './network.js'
+import type { Answer, Order, Place } from './rank.js'
+
+const RANK = fileURLToPath(new URL('./rank.ts', import.meta.url))
+/** Bytes a second: all of GIGABIT, as if there were no headers. */
+const LINE = 1e9 / 8
+const MIB = 2 ** 20
+const figures: Record<string, unknown> = {}
+const reason = whyNot()
+
+describe.skipIf(reason !== undefined)(
+  `emulated hosts${reason === undefined ? '' : ` (skipped: ${reason})`}`,
+  () => {
+    let network: Network
+    let ranks: Rank[] = []
+
+    beforeAll(() => {
+      network = new Network(2)
+      process.once('exit', remove) // also when the run is interrupted
+    })
+    afterEach(async () => {
+      await Promise.all(ranks.map((rank) => rank.end()))
+      ranks = []
+    })
+    afterAll(() => {
+      remove()
+      console.log(JSON.stringify(figures, undefined, 2))
+      if (process.env.RECORD) {
+        saveResult('multi-host', { ...circumstances('RECORD=1 npm run test:multi-host'), ...figures })
+      }
+    })
+    const remove = () => network.remove()
+
+    /** `perHost` ranks on each host, connected. */
+    async function start(perHost: number, timeoutMs = 20_000): Promise<Rank[]> {
+      const size = network.size * perHost
+      ranks = Array.from({ length: size }, (_, rank) => {
+        const node = Math.floor(rank / perHost)
+        return new Rank(network.on(node), { rank, size, node, host: network.address(node), timeoutMs })
+      })
+      for (const rank of ranks) rank.publishTo(ranks)
+      const names = await Promise.all(ranks.map((rank) => rank.answer()))
+      const expected = perHost === 1 ? 'CheckedCommunicator' : 'HierarchicalCommunicator'
+      expect(names.map(({ communicator }) => communicator)).toEqual(ranks.map(() => expected))
+      return ranks
+    }
+
+    const all = (order: Order) => Promise.all(ranks.map((rank) => rank.obey(order)))
+
+    /** Sums, and how many bytes each host has sent meanwhile. */
+    async function sums(floats: number, times: number) {
+      const before = [0, 1].map((host) => network.sentBytes(host))
+      const answers = await all({ do: 'sum', floats, times })
+      for (const { wrong, error } of answers)
+        expect({ wrong, error }).toEqual({ wrong: -1, error: undefined })
+      expect(new Set(answers.map(({ sha256 }) => sha256)).size).toBe(1)
+      const payload = answers.reduce((sum, { bytesSent }) => sum + bytesSent!, 0)
+      return { payload, wire: [0, 1].map((host) => network.sentBytes(host) - before[host]!) }
+    }
+
+    test('two ranks a host: same sums, and a host sends no more than with one rank', async () => {
+      const [floats, times] = [1_000_003, 5]
+      await start(1)
+      const ring = await sums(floats, times)
+      await Promise.all(ranks.map((rank) => rank.end()))
+      await start(2)
+      const hierarchical = await sums(floats, times)
+      expect(hierarchical.payload).toBe(ring.payload)
+      // Headers and acknowledgements differ a little from run to run.
+      for (const host of [0, 1]) expect(hierarchical.wire[host]! / ring.wire[host]!).toBeLessThanOrEqual(1.01)
+      figures.wireBytes = {
+        hosts: 2,
+        arrayBytes: floats * 4,
+        times,
+        oneRankAHost: ring.wire,
+        twoRanksAHost: hierarchical.wire,
+      }
+    })
+
+    test.each([1, 2])('16 MiB with %i ranks a host: how much of the line is used', async (perHost) => {
+      await start(perHost)
+      const [first] = await all({ do: 'time', bytes: 16 * MIB, rounds: 10 })
+      const ms = median(first!.times!)
+      figures[`allReduce16MiB, ${perHost} a host`] = {
+        medianMs: rounded(ms),
+        shareOfTheLine: rounded((16 * MIB) / LINE / (ms / 1000), 3),
+      }
+    })
+
+    test('a rank that computes keeps sending', async () => {
+      await start(1)
+      const bytes = 4 * Math.floor((LINE * 0.04) / 4) // 40 ms of the line
+      const [sending] = await all({ do: 'time', bytes, rounds: 20 })
+      const [both] = await all({ do: 'overlap', bytes, computeMs: 40, rounds: 20 })
+      figures.overlap = {
+        computeMs: 40,
+        allReduceMs: rounded(median(sending!.times!)),
+        togetherMs: rounded(median(both!.times!)),
+      }
+    })
+
+    test.each([1, 2])(
+      'kill -9 with %i ranks a host: all others name the rank within a second',
+      async (perHost) => {
+        await start(perHost)
+        const victim = ranks.at(-1)!
+        const survivors = ranks.slice(0, -1).map((rank) => rank.obey({ do: 'loop', floats: 300_000 }))
+        victim.obey({ do: 'loop', floats: 300_000 }).catch(() => {})
+        await new Promise((resolve) => setTimeout(resolve, 500))
+        const killed = Date.now()
+        victim.kill()
+        for (const { error, at } of await Promise.all(survivors)) {
+          expect(error).toMatchObject({ name: 'PeerFailedError', rank: ranks.length - 1 })
+          expect(at! - killed).toBeLessThan(1000)
+        }
+      },
+    )
+
+    test.each([1, 2])(
+      'a pulled cable, %i ranks a host: both sides name the other within the timeout',
+      async (perHost) => {
+        const timeoutMs = 3000
+        await start(perHost, timeoutMs)
+        const looping = ranks.map((rank) => rank.obey({ do: 'loop', floats: 300_000 }))
+        await new Promise((resolve) => setTimeout(resolve, 500))
+        const pulled = Date.now()
+        network.unplug(1)
+        const answers = await Promise.all(looping).finally(() => network.plug(1))
+        const waits = answers.map(({ at }) => at! - pulled)
+        for (const [rank, { error }] of answers.entries()) {
+          expect(error!.message).toMatch(/made no progress for 3 s/)
+          const beyond = rank < perHost ? ranks.length - 1 : 0
+          expect(error!.message).toMatch(
+            new RegExp(`rank ${beyond}\\b.* does not answer|from rank .*${beyond}`),
+          )
+        }
+        for (const ms of waits) expect(ms).toBeLessThan(timeoutMs + 1500) // with the half second to ask the others
+        figures[`pulled cable, ${perHost} a host`] = { timeoutMs, noticedMs: waits }
+      },
+    )
+  },
+)
+
+/** One rank's process on its host. */
+class Rank {
+  readonly #process: ChildProcess
+  readonly #answers: Answer[] = []
+  readonly #waiting: { resolve(answer: Answer): void; reject(error: Error): void }[] = []
+  readonly #published: ((message: unknown) => void)[] = []
+
+  constructor(prefix: readonly string[], place: Place) {
+    const [command, ...args] = [...prefix, process.execPath, '--import', 'tsx', RANK, JSON.stringify(place)]
+    // `ip netns exec` becomes node, so the channel arrives there.
+    this.#process = spawn(command!, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+    this.#process.on('message', (message: Answer & { set?: string }) => {
+      if (message.set !== undefined) for (const publish of this.#published) publish(message)
+      else if (this.#waiting.length > 0) this.#waiting.shift()!.resolve(message)
+      else this.#answers.push(message)
+    })
+    this.#process.once('exit', (code, signal) => {
+      for (const { reject } of this.#waiting.splice(0)) {
+        reject(new Error(`rank ${place.rank} ended with ${signal ?? code}`))
+      }
+    })
+  }
+
+  publishTo(ranks: readonly Rank[]): void {
+    for (const rank of ranks) this.#published.push((message) => rank.#process.send(message as object))
+  }
+
+  answer(): Promise<Answer> {
+    const answer = this.#answers.shift()
+    if (answer) return Promise.resolve(answer)
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }))
+  }
+
+  obey(order: Order): Promise<Answer> {
+    this.#process.send(order)
+    return this.answer()
+  }
+
+  kill(): void {
+    this.#process.kill('SIGKILL')
+  }
+
+  async end(): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return
+    const gone = new Promise((resolve) => this.#process.once('exit', resolve))
+    this.kill()
+    await gone
+  }
+}
