@@ -181,7 +181,7 @@ describe('the secret of a job', () => {
     [
       undefined,
       {},
-      /--nnodes 2 needs a secret .* openssl rand -hex 32.* --token-file, or set LOCKSTEP_TOKEN$/,
+      /--nnodes 2 needs a secret .*openssl rand -hex 32.* --token-file, or set LOCKSTEP_TOKEN$/,
     ],
     [
       undefined,

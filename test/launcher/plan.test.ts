@@ -55,6 +55,11 @@ describe('plan', () => {
     expect(rankEnvironment(plan({}), 0, meeting, {})).not.toHaveProperty('LOCKSTEP_ENGINE')
   })
 
+  it('hands --profile to the ranks, and nothing without it', () => {
+    expect(rankEnvironment(plan({ profile: 'traces' }), 0, meeting, {}).LOCKSTEP_PROFILE).toBe('traces')
+    expect(rankEnvironment(plan({}), 0, meeting, {})).not.toHaveProperty('LOCKSTEP_PROFILE')
+  })
+
   it('takes --threads as it is', () => {
     expect(plan({ nproc: 4, threads: 5 }).threads).toBe(5)
   })
