@@ -10,6 +10,7 @@ import {
   LAUNCHER_PID_VARIABLE,
   LIVE_VARIABLE,
   MAX_RESTARTS_VARIABLE,
+  PROFILE_VARIABLE,
   REPORT_FD_VARIABLE,
   RESTART_COUNT_VARIABLE,
   RUN_ID_VARIABLE,
@@ -27,6 +28,7 @@ export interface Wishes {
   readonly timeoutSeconds: number
   readonly transport: Transport
   readonly engine?: EngineSetting | undefined
+  readonly profile?: string | undefined
   readonly script: string
   readonly scriptArguments: readonly string[]
 }
@@ -39,6 +41,7 @@ export interface Plan {
   readonly timeoutMs: number
   readonly transport: Transport
   readonly engine: EngineSetting | undefined
+  readonly profile: string | undefined
   readonly gpus: readonly string[]
   /** All arguments of node. */
   readonly nodeArguments: readonly string[]
@@ -76,6 +79,7 @@ export function makePlan(options: Wishes, machine: Machine, loaders: Loaders): P
     timeoutMs: options.timeoutSeconds * 1000,
     transport: options.transport,
     engine: options.engine,
+    profile: options.profile,
     gpus: machine.gpus,
     nodeArguments: [...nodeFlags(options.script, loaders), options.script, ...options.scriptArguments],
   }
@@ -106,6 +110,7 @@ export function rankEnvironment(
       transport: plan.transport,
     }),
     ...(plan.engine === undefined ? {} : { [ENGINE_VARIABLE]: plan.engine }),
+    ...(plan.profile === undefined ? {} : { [PROFILE_VARIABLE]: plan.profile }),
     [RESTART_COUNT_VARIABLE]: String(assignment.restarts),
     [MAX_RESTARTS_VARIABLE]: String(assignment.maxRestarts),
     [RUN_ID_VARIABLE]: assignment.runId,

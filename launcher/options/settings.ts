@@ -27,6 +27,8 @@ export interface Settings {
   readonly transport: Transport
   /** What computes; undefined: what the script says. */
   readonly engine: EngineSetting | undefined
+  /** Where ranks write profiles; undefined: as the script says. */
+  readonly profile: string | undefined
   readonly script: string
   /** The script's own, untouched. */
   readonly scriptArguments: readonly string[]
@@ -75,6 +77,7 @@ export function readSettings(commandLine: CommandLine, env: NodeJS.ProcessEnv): 
     timeoutSeconds: given.timeout ?? DEFAULT_TIMEOUT_SECONDS,
     transport: given.transport ?? 'auto',
     engine: given.engine,
+    profile: given.profile,
     script: commandLine.script,
     scriptArguments: commandLine.scriptArguments,
     nodes,

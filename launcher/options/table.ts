@@ -47,6 +47,11 @@ export const TABLE = {
     '<name>',
     'what computes, over what the script asks for: onnx, onnx:cpu, onnx:webgpu, onnx:cuda, tfjs or auto',
   ),
+  profile: row(
+    anything,
+    '<dir>',
+    'says where the time of steps 3 to 12 goes, and writes a trace of each rank to DIR',
+  ),
 
   nnodes: row(nodeCount, '<n|min:max>', 'how many nodes, each with its own ddp-launch (default: 1)'),
   'node-rank': row(
