@@ -44,6 +44,11 @@ const dilated: Case[] = [
     (x, w) => tf.conv3d(as5(x), as5(w), 1, 'same', 'NDHWC', [2, 1, 3]),
     (x, w) => tf.conv3d(as5(x), as5(dilatedFilter(w, [2, 1, 3])), 1, 'same'),
   ),
+  example(
+    'convolution of small, wide volumes',
+    [floats([3, 3, 4, 2, 16]), floats([2, 3, 1, 16, 3])],
+    (x, w) => tf.conv3d(as5(x), as5(w), [1, 2, 1], 'same'),
+  ),
   example('convolution of sequences', [floats([2, 7, 3]), floats([3, 3, 4])], (x, w) =>
     tf.conv1d(x as unknown as tf.Tensor3D, w as unknown as tf.Tensor3D, 2, 'same'),
   ),

@@ -136,6 +136,12 @@ function inputGradient(b: Builder, node: KernelNode, kind: Kind): void {
   b.define(output, result, 'nchw')
 }
 
+/**
+ * Up to this many pixels the product of one image's pixels is as large as what it is made of, or larger: all images share
+ * one.
+ */
+const FEW = 64
+
 /** Below this many input channels one tap's GEMM has too few rows to pay: all taps share one. */
 const NARROW = 16
 
@@ -146,6 +152,14 @@ function filterGradient(b: Builder, node: KernelNode, kind: Kind): string {
   const [batch, channels] = [x.shape[0]!, x.shape.at(-1)!]
   const outChannels = dy.shape.at(-1)!
   const pixels = sizeOf(sliding.positions)
+  if (pixels <= FEW && channels >= NARROW) {
+    const rows = (name: string, columns: number) => b.reshape(name, [batch * pixels, columns])
+    const upstream = rows(b.plain(dy), outChannels)
+    const products = tapSlices(b, x, sliding, 'plain').map((tap) =>
+      b.add('Gemm', [rows(tap, channels), upstream], { transA: 1 }),
+    )
+    return b.reshape(joined(b, products), filterShape)
+  }
   const dyByPixel = b.once(`by pixel ${dy.id}`, () =>
     b.layoutOf(dy) === 'nchw'
       ? b.transpose(b.reshape(b.nchw(dy), [batch, outChannels, pixels]), [0, 2, 1])
@@ -158,9 +172,11 @@ function filterGradient(b: Builder, node: KernelNode, kind: Kind): string {
     const perImage = b.add('MatMul', [b.reshape(tap, [batch, rows, pixels]), dyByPixel])
     return b.sumRows(perImage, batch, [rows, outChannels])
   })
-  const stacked = gradients.length === 1 ? gradients[0]! : b.add('Concat', gradients, { axis: 0 })
-  return b.reshape(stacked, filterShape)
+  return b.reshape(joined(b, gradients), filterShape)
 }
+
+const joined = (b: Builder, parts: string[]) =>
+  parts.length === 1 ? parts[0]! : b.add('Concat', parts, { axis: 0 })
 
 /** Per tap and channel, the product of what the tap has seen and that channel's output gradients. */
 function depthwiseFilterGradient(b: Builder, node: KernelNode): string {
@@ -180,14 +196,22 @@ function depthwiseFilterGradient(b: Builder, node: KernelNode): string {
   return b.reshape(b.add('Concat', gradients, { axis: 0 }), filterShape)
 }
 
-/** For each tap of the filter, the pixels of the NCHW image that it is multiplied with. */
-function tapSlices(b: Builder, x: Value, { window, positions }: Sliding): string[] {
+/** For each tap of the filter, the pixels of the image that it is multiplied with. */
+function tapSlices(
+  b: Builder,
+  x: Value,
+  { window, positions }: Sliding,
+  layout: 'plain' | 'nchw' = 'nchw',
+): string[] {
   const { pads, strides } = window
-  const axes = b.ints(strides.map((_, i) => i + 2))
-  const padded = [0, 0, ...pads.slice(0, strides.length), 0, 0, ...pads.slice(strides.length)]
+  const first = layout === 'plain' ? 1 : 2
+  const axes = b.ints(strides.map((_, i) => i + first))
+  const around = (pixels: readonly number[]) => (layout === 'plain' ? [0, ...pixels, 0] : [0, 0, ...pixels])
+  const padded = [...around(pads.slice(0, strides.length)), ...around(pads.slice(strides.length))]
+  const name = b.as(x, layout)
   const image = pads.every((n) => n === 0)
-    ? b.nchw(x)
-    : b.once(`pad ${b.nchw(x)} ${padded}`, () => b.add('Pad', [b.nchw(x), b.ints(padded)]))
+    ? name
+    : b.once(`pad ${name} ${padded}`, () => b.add('Pad', [name, b.ints(padded)]))
   return tapsOf(window).map((starts) => {
     const ends = starts.map((start, i) => start + (positions[i]! - 1) * strides[i]! + 1)
     return b.add('Slice', [image, b.ints(starts), b.ints(ends), axes, b.ints(strides)])
