@@ -16,8 +16,12 @@ const SCRIPT = fileURLToPath(new URL('./rank-process.ts', import.meta.url))
 const ROUNDS = Number(process.env.CHAOS_ROUNDS ?? 2)
 /** Elements: less than a block, several blocks, more than a window. */
 const COUNTS = [1000, 3_000_000, 200_000]
-/** Some ms as a rule, 1 s is what is promised; tests share the machine, and 10 s is the timeout that must not end a wait. */
-const SOON_MS = 3000
+/**
+ * Some ms as a rule. A second is what is promised, and asserted by test:chaos; `npm test` may share its machine with anything,
+ * so there it only must not be the timeout, 10 s, that ends a wait.
+ */
+const SOON_MS = process.env.CHAOS_ROUNDS ? 1000 : 3000
+const SOON = `within ${SOON_MS / 1000} s`
 let processes: ChildProcess[] = []
 
 afterEach(() => {
@@ -56,7 +60,7 @@ function exited(child: ChildProcess): Promise<number | null> {
 }
 
 describe.each(TRANSPORT_KINDS)('%s', (kind) => {
-  test('kill -9 of a rank in mid-collective: every other rank names it within a second', async () => {
+  test(`kill -9 of a rank in mid-collective: every other rank names it ${SOON}`, async () => {
     const group = await ranks(kind, 4)
     const survivors = group.filter((_, rank) => rank !== 1)
     const errors = survivors.map((child) => said<Told>(child, 'error'))
@@ -73,7 +77,7 @@ describe.each(TRANSPORT_KINDS)('%s', (kind) => {
     expect(await Promise.all(exits)).toEqual([0, 0, 0]) // and each of them can end, without close()
   })
 
-  test('kill -9 of a rank while nothing is in flight: the next collective fails at once', async () => {
+  test(`kill -9 of a rank while nothing is in flight: the next collective fails ${SOON}`, async () => {
     const group = await ranks(kind, 3)
     const survivors = [group[0]!, group[2]!]
     const errors = survivors.map((child) => said<Told>(child, 'error'))
@@ -96,7 +100,7 @@ describe.each(TRANSPORT_KINDS)('%s', (kind) => {
     expect(await Promise.all(exits)).toEqual([0, 0])
   })
 
-  test(`${ROUNDS} rounds of killing any rank at any time`, async () => {
+  test(`${ROUNDS} rounds of killing any rank at any time: named ${SOON}`, async () => {
     for (let round = 0; round < ROUNDS; round++) {
       const size = 2 + (round % 3)
       const victim = Math.floor(Math.random() * size)
