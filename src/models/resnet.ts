@@ -92,12 +92,18 @@ function imagenetStem(net: Net, images: SymbolicTensor): SymbolicTensor {
   return net.apply(layers.maxPooling2d({ poolSize: 3, strides: 2, name: 'stem_pool' }), padded)
 }
 
-/** Images [batch, 32, 32, 3] → logits [batch, classes]. 11,173,962 trained parameters for 10 classes. */
+/**
+ * Images [batch, height, width, channels] → logits [batch, classes]. Trained parameters: 11,173,962 as it is (CIFAR stem,
+ * 10 classes), 11,689,512 as torchvision's (224×224, 1000 classes).
+ */
 export function resnet18(options: ResnetOptions = {}): LayersModel {
   return resnet(basic, [2, 2, 2, 2], options)
 }
 
-/** Images [batch, 32, 32, 3] → logits [batch, classes]. 23,520,842 trained parameters for 10 classes. */
+/**
+ * Images [batch, height, width, channels] → logits [batch, classes]. Trained parameters: 23,520,842 as it is (CIFAR stem,
+ * 10 classes), 25,557,032 as torchvision's (224×224, 1000 classes).
+ */
 export function resnet50(options: ResnetOptions = {}): LayersModel {
   return resnet(bottleneck, [3, 4, 6, 3], options)
 }
