@@ -13,6 +13,7 @@ import type { Numbers } from './communicator.js'
 import { disagreement } from './diagnosis.js'
 import { CollectiveError } from './failures.js'
 import { type Flight, FlightRecorder } from './flight-recorder.js'
+import { roomFor } from './kernels/anywhere.js'
 import type { Judge, Mailbox } from './mailbox.js'
 import { Outbox } from './outbox.js'
 import { BLOCK_BYTES, encodeHeader, type Frame, WINDOW_BYTES } from './wire/frame.js'
@@ -43,7 +44,7 @@ export class Links {
   readonly #channel: Channel
   readonly #mailboxes: readonly Mailbox[]
   readonly #outboxes: readonly Outbox[]
-  #scratch: ArrayBuffer | undefined
+  #scratch: Uint8Array | undefined
   #current: Flight | undefined
   /** Blocks that have not left yet, and who waits for that. */
   #unsent = 0
@@ -78,8 +79,8 @@ export class Links {
 
   /** Room for one received block, of up to `BLOCK_BYTES`, that is about to be reduced into the data. */
   scratch(dtype: Dtype, elements: number): Numbers {
-    this.#scratch ??= new ArrayBuffer(BLOCK_BYTES)
-    return viewOf(dtype, this.#scratch, elements)
+    this.#scratch ??= roomFor(BLOCK_BYTES)
+    return viewOf(dtype, this.#scratch.buffer, elements, this.#scratch.byteOffset)
   }
 
   begin(call: Call): Flight {

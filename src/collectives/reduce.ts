@@ -1,8 +1,11 @@
 /**
- * Elementwise reductions as plain loops, one per operation and dtype. They allocate nothing and check nothing.
+ * Elementwise reductions, one per operation and dtype: SIMD kernels for float32, plain loops for the others. They check
+ * nothing.
  */
 import type { Dtype } from './call.js'
 import type { Numbers, ReduceOp } from './communicator.js'
+import { anywhere } from './kernels/anywhere.js'
+import { add, maximum, minimum, multiply } from './kernels/kernels.js'
 
 /** `target[i] = target[i] (op) source[i]`, in the dtype's own arithmetic. */
 export type Combine = (target: Numbers, source: Numbers) => void
@@ -10,8 +13,7 @@ export type Combine = (target: Numbers, source: Numbers) => void
 type Operator = 'sum' | 'min' | 'max' | 'product'
 
 // Each factory is called once per dtype: every dtype then has a function of its own, which the engine optimises
-// for that one kind of array. The length is read once and the sum, which training lives on, goes four at a time:
-// 0.9 ns an element instead of 3.
+// for that one kind of array. The length is read once and the sum goes four at a time: 0.9 ns an element instead of 3.
 const LOOPS: Readonly<Record<Operator, () => Combine>> = {
   sum: () => (target, source) => {
     const { length } = target
@@ -55,8 +57,17 @@ function loopsFor(dtype: Dtype): Readonly<Record<ReduceOp, Combine>> {
   }
 }
 
+const float32Sum = anywhere(add) as Combine
+const kernels: Readonly<Record<ReduceOp, Combine>> = {
+  sum: float32Sum,
+  mean: float32Sum,
+  min: anywhere(minimum) as Combine,
+  max: anywhere(maximum) as Combine,
+  product: anywhere(multiply) as Combine,
+}
+
 const TABLE: Readonly<Record<Dtype, Readonly<Record<ReduceOp, Combine>>>> = {
-  float32: loopsFor('float32'),
+  float32: kernels,
   float64: loopsFor('float64'),
   int32: loopsFor('int32'),
   uint8: loopsFor('uint8'),
