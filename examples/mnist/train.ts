@@ -63,10 +63,11 @@ const totalSteps = Math.min(options.steps, firstStep + stepsLeft)
 
 const progress = world.rank === 0 ? new Progress({ totalSteps, epochs: options.epochs }) : undefined
 let [seconds, samplesTimed, bytesSent] = [0, 0, 0]
+let stopping = false
 
 const save = () => ddp.save(checkpoint!, { position: loader.stateDict(), losses })
 
-for (let epoch = startEpoch; epoch < options.epochs && ddp.stepCount < totalSteps; epoch++) {
+for (let epoch = startEpoch; epoch < options.epochs && ddp.stepCount < totalSteps && !stopping; epoch++) {
   sampler.setEpoch(epoch)
   for await (const { x, y } of loader) {
     const [start, bytesBefore] = [performance.now(), world.collectives.bytesSent]
@@ -80,11 +81,20 @@ for (let epoch = startEpoch; epoch < options.epochs && ddp.stepCount < totalStep
     }
     progress?.update({ step: ddp.stepCount, epoch, loss, samples })
     const last = ddp.stepCount >= totalSteps
-    if (checkpoint !== undefined && (last || ddp.stepCount % options.saveEvery === 0)) await save()
-    if (last) break
+    stopping = checkpoint !== undefined && (await world.stopping())
+    if (checkpoint !== undefined && (last || stopping || ddp.stepCount % options.saveEvery === 0))
+      await save()
+    if (last || stopping) break
   }
 }
 progress?.done()
+
+if (stopping && ddp.stepCount < totalSteps) {
+  if (world.rank === 0)
+    console.log(`stopped and saved at step ${ddp.stepCount}: start again to go on from there`)
+  await world.close()
+  process.exit(0)
+}
 
 const { accuracy } = await ddp.evaluate(testLoader)
 const steps = ddp.stepCount

@@ -7,6 +7,7 @@ import { connectRanks } from '../collectives/connect.js'
 import { singleRank } from '../collectives/single.js'
 import { Ddp, type DdpOptions } from './ddp.js'
 import { installErrorReporter } from './environment/error-reporter.js'
+import { stopRequested } from './environment/stop-request.js'
 import { StoreClient } from './environment/store-client.js'
 import { type RankEnvironment, readEnvironment } from './environment/variables.js'
 import type { FunctionalModel } from './model.js'
@@ -88,6 +89,17 @@ export class World {
   /** Settles once every rank has called it. */
   async barrier(): Promise<void> {
     await this.collectives.barrier()
+  }
+
+  /**
+   * Whether the job has been asked to end, by SIGTERM to the launcher or to any rank: time to save and to leave. All ranks
+   * must call it together, after every step say, and all are told the same. It costs one all-reduce of a number. A script
+   * that never calls it ends at the signal.
+   */
+  async stopping(): Promise<boolean> {
+    const asked = Float32Array.of((await stopRequested()) ? 1 : 0)
+    await this.collectives.allReduce(asked, 'max')
+    return asked[0] === 1
   }
 
   /**

@@ -43,7 +43,7 @@ export function launch(args: readonly string[], env?: Record<string, string>) {
 }
 
 /** Polls until `probe` gives something, or throws after `ms`. */
-export async function eventually<T>(probe: () => T | undefined | false, ms = 10_000): Promise<T> {
+export async function eventually<T>(probe: () => T | undefined | false, ms = 30_000): Promise<T> {
   const end = Date.now() + ms
   for (;;) {
     const found = probe()
