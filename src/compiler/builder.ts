@@ -122,6 +122,11 @@ export class Builder {
     return name
   }
 
+  /** Stacked along the first dimension. */
+  concat(names: readonly string[]): string {
+    return names.length === 1 ? names[0]! : this.add('Concat', names, { axis: 0 })
+  }
+
   transpose(name: string, perm: readonly number[]): string {
     if (perm.every((axis, i) => axis === i)) return name
     return this.once(`transpose ${name} ${perm}`, () => this.add('Transpose', [name], { perm }))

@@ -48,6 +48,25 @@ describe('convolutions', () => {
   }
 })
 
+describe("filters' gradients by convolution", () => {
+  for (const [size, kernel, stride, pad] of [
+    [8, 3, 1, 'same'],
+    [10, 3, 1, 'valid'],
+    [17, 3, 2, 'valid'],
+    [16, 1, 2, 'same'],
+  ] as const) {
+    for (const [input, output] of [
+      [wide, 3],
+      [2 * wide, wide],
+    ] as const) {
+      test(`${size}×${size}, ${input} → ${output}, kernel ${kernel}, stride ${stride}, pad ${pad}`, () =>
+        compare([floats([3, size, size, input]), floats([kernel, kernel, input, output])], (x, f) =>
+          tf.conv2d(x, f, stride, pad),
+        ))
+    }
+  }
+})
+
 describe('what follows a convolution', () => {
   const following = (name: string, f: (y: tf.Tensor4D, other: tf.Tensor4D) => tf.Tensor, shape: number[]) =>
     test(name, () =>
@@ -196,7 +215,15 @@ test.skipIf(block === undefined)('a residual network changes layout only where i
     nodes.filter((node) => node.op === op && node.domain === domain).length
   const { nodes } = lower(graph, 16).onnx
   // Five forward; of the input gradients three: the first convolution's is not needed, two have stride 2.
-  expect(count(nodes, 'Conv', BLOCKED_DOMAIN)).toBe(7)
+  expect(
+    count(
+      nodes.filter(({ attributes }) => attributes.group === undefined),
+      'Conv',
+      BLOCKED_DOMAIN,
+    ),
+  ).toBe(7)
+  // Of the filters' gradients one a tap: four times 3×3 and one 1×1.
+  expect(count(nodes, 'Conv', BLOCKED_DOMAIN)).toBe(7 + 4 * 9 + 1)
   expect(count(nodes, 'Conv')).toBe(0)
   expect(count(nodes, 'Pad')).toBeLessThanOrEqual(4)
   expect(count(lower(graph).onnx.nodes, 'Conv')).toBe(5)

@@ -6,6 +6,7 @@ import type { Builder } from '../builder.js'
 import type { Value } from '../graph.js'
 import { BLOCKED_DOMAIN } from '../onnx.js'
 import { type Activation, activate } from './elementwise.js'
+import { tapSlices } from './taps.js'
 import type { Sliding, Window } from './window.js'
 
 /** Both of the filter's channel counts [h, w, in, out] must fill blocks. */
@@ -67,4 +68,53 @@ export function mirroredWindow({ window, image, positions }: Sliding): Window | 
   const after = kernel_shape.map((size, axis) => image[axis]! - positions[axis]! + size - 1 - before[axis]!)
   const mirrored = [...before, ...after]
   return mirrored.some((pad) => pad < 0) ? undefined : { strides, dilations, kernel_shape, pads: mirrored }
+}
+
+/** Below this many pixels an image's own product is larger than what it is made of: all images share one. */
+export const FEW = 64
+
+/** Whether a filter's gradient can be had from a blocked x and as many positions of the window. */
+export function canBlockPixels(b: Builder, x: Value, pixels: number): boolean {
+  return b.blocks(x.shape[3]!) && b.blocks(pixels) && pixels >= FEW
+}
+
+/**
+ * The filter's gradient [h, w, in, out], per tap one product a sample of what the tap has seen and the output gradient, as
+ * a convolution with 1×1 filters: its channels are the pixels that are summed over, its pixels the output channels, its
+ * filters the input channels, its groups the samples. A blocked image is, as it lies, such a blocked filter. Nothing needs
+ * packing, so it takes two thirds of the time of a GEMM.
+ */
+export function blockedFilterGradient(
+  b: Builder,
+  x: Value,
+  dy: Value,
+  sliding: Sliding,
+  filterShape: readonly number[],
+): string {
+  const [batch, channels, outChannels] = [x.shape[0]!, x.shape[3]!, dy.shape[3]!]
+  const pixels = dy.shape[1]! * dy.shape[2]!
+  const upstream = pixelsAsChannels(b, dy)
+  const none = { strides: [1, 1], dilations: [1, 1], kernel_shape: [1, 1], pads: [0, 0, 0, 0] }
+  const taps = tapSlices(b, x, sliding, 'blocked').map((tap) => {
+    const filter = b.reshape(tap, [batch * channels, pixels, 1, 1])
+    const products = b.add('Conv', [upstream, filter], { ...none, group: batch }, BLOCKED_DOMAIN)
+    return b.sumRows(products, batch, [1, channels * outChannels])
+  })
+  const stacked = b.reshape(b.concat(taps), [taps.length, channels, 1, outChannels])
+  const attributes = { channels, channels_last: 0 }
+  return b.reshape(b.add('ReorderOutput', [stacked], attributes, BLOCKED_DOMAIN), filterShape)
+}
+
+/** An image [n, h, w, c] as the blocked image [1, n · h · w, 1, c]. */
+function pixelsAsChannels(b: Builder, image: Value): string {
+  const [n, h, w, c] = image.shape as [number, number, number, number]
+  const block = b.block!
+  return b.once(`pixels as channels ${image.id}`, () => {
+    const shape = [1, n * h * w, 1, c]
+    if (b.layoutOf(image) === 'nchw') {
+      const blocks = b.reshape(b.nchw(image), [n, c, (h * w) / block, block])
+      return b.reshape(b.transpose(blocks, [0, 2, 1, 3]), shape)
+    }
+    return b.add('ReorderInput', [b.reshape(b.plain(image), shape)], { channels_last: 0 }, BLOCKED_DOMAIN)
+  })
 }

@@ -2,23 +2,27 @@
  * Convolution in two and three dimensions, depthwise convolution, and the gradients of both.
  *
  * Forward is ONNX Conv, the input gradient ConvTranspose; where the channels of an image fill blocks, both are
- * onnxruntime's direct convolution (./blocked-convolution.ts), up to twice as fast. The filter gradient is, per filter tap, one GEMM between the
- * output gradient and the slice of the input that this tap has seen: three times faster in onnxruntime than the Conv
- * with swapped dimensions that textbooks write (see docs/decisions.md).
+ * onnxruntime's direct convolution (./blocked-convolution.ts), up to twice as fast. The filter gradient is, per filter tap,
+ * one product of the output gradient and the slice of the input that this tap has seen, by GEMM or by that convolution:
+ * three times faster in onnxruntime than the Conv with swapped dimensions that textbooks write (see docs/decisions.md).
  */
 import * as tf from '@tensorflow/tfjs-core'
 import type { Builder } from '../builder.js'
 import { type KernelNode, sizeOf, type Value } from '../graph.js'
 import {
   blockedConv,
+  blockedFilterGradient,
   canBlock,
+  canBlockPixels,
+  FEW,
   forwardFilter,
   mirroredFilter,
   mirroredWindow,
 } from './blocked-convolution.js'
 import { type Activation, activate, refuseActivation } from './elementwise.js'
 import { FLOAT, type Op } from './op.js'
-import { gradientMisfit, misfit, type Sliding, slidingOf, tapsOf, unreached } from './window.js'
+import { tapSlices } from './taps.js'
+import { gradientMisfit, misfit, type Sliding, slidingOf, unreached } from './window.js'
 
 type Image = [number, number, number, number]
 type Volume = [number, number, number, number, number]
@@ -136,12 +140,6 @@ function inputGradient(b: Builder, node: KernelNode, kind: Kind): void {
   b.define(output, result, 'nchw')
 }
 
-/**
- * Up to this many pixels the product of one image's pixels is as large as what it is made of, or larger: all images share
- * one.
- */
-const FEW = 64
-
 /** Below this many input channels one tap's GEMM has too few rows to pay: all taps share one. */
 const NARROW = 16
 
@@ -152,31 +150,31 @@ function filterGradient(b: Builder, node: KernelNode, kind: Kind): string {
   const [batch, channels] = [x.shape[0]!, x.shape.at(-1)!]
   const outChannels = dy.shape.at(-1)!
   const pixels = sizeOf(sliding.positions)
-  if (pixels <= FEW && channels >= NARROW) {
+  if (kind === plain && canBlockPixels(b, x, pixels)) {
+    return blockedFilterGradient(b, x, dy, sliding, filterShape)
+  }
+  if (pixels < FEW && channels >= NARROW) {
     const rows = (name: string, columns: number) => b.reshape(name, [batch * pixels, columns])
     const upstream = rows(b.plain(dy), outChannels)
     const products = tapSlices(b, x, sliding, 'plain').map((tap) =>
       b.add('Gemm', [rows(tap, channels), upstream], { transA: 1 }),
     )
-    return b.reshape(joined(b, products), filterShape)
+    return b.reshape(b.concat(products), filterShape)
   }
   const dyByPixel = b.once(`by pixel ${dy.id}`, () =>
     b.layoutOf(dy) === 'nchw'
       ? b.transpose(b.reshape(b.nchw(dy), [batch, outChannels, pixels]), [0, 2, 1])
       : b.reshape(b.plain(dy), [batch, pixels, outChannels]),
   )
-  const taps = tapSlices(b, x, sliding)
+  const taps = tapSlices(b, x, sliding, 'nchw')
   const groups = channels < NARROW ? [b.add('Concat', taps, { axis: 1 })] : taps
   const rows = channels < NARROW ? channels * taps.length : channels
   const gradients = groups.map((tap) => {
     const perImage = b.add('MatMul', [b.reshape(tap, [batch, rows, pixels]), dyByPixel])
     return b.sumRows(perImage, batch, [rows, outChannels])
   })
-  return b.reshape(joined(b, gradients), filterShape)
+  return b.reshape(b.concat(gradients), filterShape)
 }
-
-const joined = (b: Builder, parts: string[]) =>
-  parts.length === 1 ? parts[0]! : b.add('Concat', parts, { axis: 0 })
 
 /** Per tap and channel, the product of what the tap has seen and that channel's output gradients. */
 function depthwiseFilterGradient(b: Builder, node: KernelNode): string {
@@ -188,34 +186,12 @@ function depthwiseFilterGradient(b: Builder, node: KernelNode): string {
   const pixels = sizeOf(sliding.positions)
   // Not a GEMM: of one row and column each, it takes four times as long.
   const upstream = b.reshape(b.nchw(dy), [batch, channels, multiplier, pixels])
-  const gradients = tapSlices(b, x, sliding).map((tap) => {
+  const gradients = tapSlices(b, x, sliding, 'nchw').map((tap) => {
     const products = b.add('Mul', [b.reshape(tap, [batch, channels, 1, pixels]), upstream])
     const shape = [batch, channels, multiplier, pixels]
     return b.reduce('ReduceSum', products, { shape, dtype: 'float32' }, [0, 3])
   })
   return b.reshape(b.add('Concat', gradients, { axis: 0 }), filterShape)
-}
-
-/** For each tap of the filter, the pixels of the image that it is multiplied with. */
-function tapSlices(
-  b: Builder,
-  x: Value,
-  { window, positions }: Sliding,
-  layout: 'plain' | 'nchw' = 'nchw',
-): string[] {
-  const { pads, strides } = window
-  const first = layout === 'plain' ? 1 : 2
-  const axes = b.ints(strides.map((_, i) => i + first))
-  const around = (pixels: readonly number[]) => (layout === 'plain' ? [0, ...pixels, 0] : [0, 0, ...pixels])
-  const padded = [...around(pads.slice(0, strides.length)), ...around(pads.slice(strides.length))]
-  const name = b.as(x, layout)
-  const image = pads.every((n) => n === 0)
-    ? name
-    : b.once(`pad ${name} ${padded}`, () => b.add('Pad', [name, b.ints(padded)]))
-  return tapsOf(window).map((starts) => {
-    const ends = starts.map((start, i) => start + (positions[i]! - 1) * strides[i]! + 1)
-    return b.add('Slice', [image, b.ints(starts), b.ints(ends), axes, b.ints(strides)])
-  })
 }
 
 /** The bias of a fused convolution: most are one number a channel, which a convolution can add itself. */
