@@ -5,6 +5,9 @@
  *   npm run test:multi-host         as root, with iproute2; says why where it cannot run
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { circumstances, median, rounded, saveResult } from '../../bench/record.js'
@@ -98,6 +101,25 @@ describe.skipIf(reason !== undefined)(
       }
     })
 
+    test('ddp-launch on each host: trains as four ranks on one host do', async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'lockstep-multi-host-'))
+      try {
+        await launch([], ['--nproc', '4'], join(folder, 'one.json'))
+        const meeting = ['--nnodes', '2', '--nproc', '2', '--rdzv-endpoint', `${network.address(0)}:29500`]
+        const there = [0, 1].map((host) => launch(network.on(host), meeting, join(folder, 'two.json')))
+        await Promise.all(there)
+        const [one, two] = ['one', 'two'].map((name) =>
+          JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8')),
+        )
+        expect(two.worldSize).toBe(4)
+        one.losses.forEach((loss: number, i: number) => {
+          expect(Math.abs(two.losses[i] - loss)).toBeLessThan(1e-4 * loss) // sums in another order
+        })
+      } finally {
+        rmSync(folder, { recursive: true })
+      }
+    })
+
     test('a rank that computes keeps sending', async () => {
       await start(1)
       const bytes = 4 * Math.floor((LINE * 0.04) / 4) // 40 ms of the line
@@ -151,6 +173,35 @@ describe.skipIf(reason !== undefined)(
     )
   },
 )
+
+/** Trains an MLP with ddp-launch, run by the command `prefix`; rank 0 writes its losses to `file`. */
+function launch(prefix: readonly string[], flags: readonly string[], file: string): Promise<void> {
+  const training = [
+    'examples/mnist/train.ts',
+    '--model',
+    'mlp',
+    '--batch',
+    '32',
+    '--steps',
+    '20',
+    '--json',
+    file,
+  ]
+  const [command, ...args] = [
+    ...prefix,
+    ...[process.execPath, '--import', 'tsx', 'launcher/main.ts', ...flags, ...training],
+  ]
+  const child = spawn(command!, args, {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, TSX_TSCONFIG_PATH: 'tsconfig.source.json', LOCKSTEP_TOKEN: 'ab'.repeat(32) },
+  })
+  return new Promise((resolve, reject) => {
+    child.once('exit', (code, signal) => {
+      if (code === 0) resolve()
+      else reject(new Error(`ddp-launch ${flags.join(' ')} ended with ${signal ?? code}`))
+    })
+  })
+}
 
 /** One rank's process on its host. */
 class Rank {
