@@ -1,6 +1,7 @@
 /**
  * The world: all ranks of a job, and this process' place among them. `init()` joins it; what is trained is ddp's part.
  */
+import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../collectives/communicator.js'
 import { connectRanks } from '../collectives/connect.js'
@@ -20,6 +21,8 @@ import { quietTensorflow } from './quiet-tensorflow.js'
  */
 export async function init(): Promise<World> {
   installErrorReporter()
+  // Some backends (wasm) start asynchronously.
+  await tf.ready()
   quietTensorflow()
   const environment = readEnvironment()
   const say = (line: string) => console.error(`lockstep: ${line}`)
