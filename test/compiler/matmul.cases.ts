@@ -33,6 +33,18 @@ export const matmulCases: readonly Case[] = [
   ...transposed([2, 4, 3], [2, 3, 5]),
   ...transposed([1, 4, 3], [1, 3, 5]),
   ...transposed([2, 3, 4, 3], [2, 3, 3, 2]),
+  // Tall enough for a convolution instead of a GEMM, the larger side left and right, and one whose rows fill no blocks.
+  ...(
+    [
+      [256, 192, 176],
+      [256, 176, 192],
+      [257, 192, 176],
+    ] as const
+  ).map(([rows, m, n]) =>
+    example(`over ${rows} rows, [${m},${n}]`, [fixed(floats([rows, m])), fixed(floats([rows, n]))], (a, b) =>
+      tf.matMul(a, b, true),
+    ),
+  ),
   example('vectors', [floats([5]), floats([5])], (a, b) =>
     tf.dot(a as unknown as tf.Tensor1D, b as unknown as tf.Tensor1D),
   ),

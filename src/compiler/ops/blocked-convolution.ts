@@ -6,6 +6,7 @@ import type { Builder } from '../builder.js'
 import type { Value } from '../graph.js'
 import { BLOCKED_DOMAIN } from '../onnx.js'
 import { type Activation, activate } from './elementwise.js'
+import { UNIT_WINDOW } from './product-over-rows.js'
 import { tapSlices } from './taps.js'
 import type { Sliding, Window } from './window.js'
 
@@ -94,10 +95,9 @@ export function blockedFilterGradient(
   const [batch, channels, outChannels] = [x.shape[0]!, x.shape[3]!, dy.shape[3]!]
   const pixels = dy.shape[1]! * dy.shape[2]!
   const upstream = pixelsAsChannels(b, dy)
-  const none = { strides: [1, 1], dilations: [1, 1], kernel_shape: [1, 1], pads: [0, 0, 0, 0] }
   const taps = tapSlices(b, x, sliding, 'blocked').map((tap) => {
     const filter = b.reshape(tap, [batch * channels, pixels, 1, 1])
-    const products = b.add('Conv', [upstream, filter], { ...none, group: batch }, BLOCKED_DOMAIN)
+    const products = b.add('Conv', [upstream, filter], { ...UNIT_WINDOW, group: batch }, BLOCKED_DOMAIN)
     return b.sumRows(products, batch, [1, channels * outChannels])
   })
   const stacked = b.reshape(b.concat(taps), [taps.length, channels, 1, outChannels])

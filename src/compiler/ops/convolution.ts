@@ -21,6 +21,7 @@ import {
 } from './blocked-convolution.js'
 import { type Activation, activate, refuseActivation } from './elementwise.js'
 import { FLOAT, type Op } from './op.js'
+import { productOverRows } from './product-over-rows.js'
 import { tapSlices } from './taps.js'
 import { gradientMisfit, misfit, type Sliding, slidingOf, unreached } from './window.js'
 
@@ -157,7 +158,7 @@ function filterGradient(b: Builder, node: KernelNode, kind: Kind): string {
     const rows = (name: string, columns: number) => b.reshape(name, [batch * pixels, columns])
     const upstream = rows(b.plain(dy), outChannels)
     const products = tapSlices(b, x, sliding, 'plain').map((tap) =>
-      b.add('Gemm', [rows(tap, channels), upstream], { transA: 1 }),
+      productOverRows(b, rows(tap, channels), upstream, [batch * pixels, channels, outChannels]),
     )
     return b.reshape(b.concat(products), filterShape)
   }

@@ -4,6 +4,7 @@ import type { Builder } from '../builder.js'
 import { type KernelNode, type Spec, sizeOf, type Value } from '../graph.js'
 import { type Activation, activate, refuseActivation } from './elementwise.js'
 import { broadcastShape, FLOAT, type Op } from './op.js'
+import { productOverRows } from './product-over-rows.js'
 
 type MatMulAttrs = tf.BatchMatMulAttrs
 
@@ -23,6 +24,10 @@ function product(b: Builder, node: KernelNode, bias?: Value): string {
   const transposes = { transA: Number(transposeA), transB: Number(transposeB) }
   if (sizeOf(left.shape.slice(0, -2)) === 1 && sizeOf(right.shape.slice(0, -2)) === 1) {
     const matrix = (v: Value) => (v.shape.length <= 2 ? b.plain(v) : b.reshape(b.plain(v), v.shape.slice(-2)))
+    if (transposeA && !transposeB && bias === undefined) {
+      const [rows, m, n] = [left.shape.at(-2)!, left.shape.at(-1)!, right.shape.at(-1)!]
+      return b.reshape(productOverRows(b, matrix(left), matrix(right), [rows, m, n]), shape)
+    }
     const inputs = [left, right, ...(bias === undefined ? [] : [bias])].map(matrix)
     return b.reshape(b.shaped(b.add('Gemm', inputs, transposes), shape.slice(-2)), shape)
   }
