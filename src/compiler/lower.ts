@@ -1,13 +1,16 @@
 /** Kernel graph -> ONNX graph: every node lowered in order by its op, inputs and outputs named. */
 import { Builder } from './builder.js'
 import type { KernelGraph, Spec, Value } from './graph.js'
-import type { OnnxGraph, OnnxValue } from './onnx.js'
+import type { OnnxGraph, OnnxNode, OnnxValue } from './onnx.js'
 import { opFor } from './ops/index.js'
 import { needed, readyFirstLast } from './order.js'
 
 /** Names of the ONNX graph's inputs and outputs, in the kernel graph's order. */
 export interface Lowered {
   readonly onnx: OnnxGraph
+  /** The nodes of `onnx` in the order of the trace, and those at the end that name the outputs. */
+  readonly nodes: readonly OnnxNode[]
+  readonly ends: readonly OnnxNode[]
   readonly params: readonly string[]
   readonly inputs: readonly string[]
   readonly randoms: readonly string[]
@@ -47,8 +50,9 @@ export function lower(graph: KernelGraph, block?: number, portable = false): Low
   const outputs = ends.flatMap((node) => node.outputs)
   const described = (names: readonly string[], specs: readonly Spec[]): OnnxValue[] =>
     names.map((name, i) => ({ name, type: specs[i]!.dtype, shape: specs[i]!.shape }))
+  const nodes = needed(builder.nodes, ends)
   const onnx = {
-    nodes: readyFirstLast(needed(builder.nodes, ends), ends),
+    nodes: readyFirstLast(nodes, ends),
     constants: builder.constants,
     inputs: [
       ...described(params, graph.params),
@@ -57,5 +61,5 @@ export function lower(graph: KernelGraph, block?: number, portable = false): Low
     ],
     outputs: described(outputs, graph.outputs),
   }
-  return { onnx, params, inputs, randoms, outputs }
+  return { onnx, nodes, ends, params, inputs, randoms, outputs }
 }

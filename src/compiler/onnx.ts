@@ -43,6 +43,8 @@ export interface OnnxGraph {
   readonly constants: readonly OnnxTensor[]
   readonly inputs: readonly OnnxValue[]
   readonly outputs: readonly OnnxValue[]
+  /** Names of further outputs, whose types and shapes onnxruntime infers. */
+  readonly untyped?: readonly string[]
 }
 
 const repeated = (type: string, id: number) => ({ rule: 'repeated', type, id })
@@ -124,7 +126,7 @@ export function encodeModel(graph: OnnxGraph): Uint8Array {
         rawData: t.bytes,
       })),
       input: graph.inputs.map(encodeValue),
-      output: graph.outputs.map(encodeValue),
+      output: [...graph.outputs.map(encodeValue), ...(graph.untyped ?? []).map((name) => ({ name }))],
     },
   })
   return Model.encode(message).finish()

@@ -7,7 +7,8 @@ import { LockstepError } from '../errors.js'
 import { blockSize } from './block-size.js'
 import { type DType, type Numbers, numbersOf, type RandomInput, sizeOf } from './graph.js'
 import { type Lowered, lower } from './lower.js'
-import { Session, type SessionOptions } from './session.js'
+import { SegmentedSession } from './segmented-session.js'
+import type { SessionOptions } from './session.js'
 import { simplify } from './simplify.js'
 import { type TraceRequest, trace } from './trace.js'
 import { fillUniform } from './uniform.js'
@@ -19,6 +20,11 @@ export interface ProgramRequest extends TraceRequest {
   readonly outputs?: readonly Numbers[]
   /** One buffer per trainable variable. Written by every run. */
   readonly gradients: readonly Float32Array[]
+  /**
+   * Cut the pass into up to so many parts, so that gradients can be used while others are still computed; undefined: one
+   * part.
+   */
+  readonly segments?: number
 }
 
 /** An output of the body; every run writes it anew. */
@@ -39,8 +45,10 @@ export class Program {
   runs = 0
 
   private constructor(
-    private readonly session: Session,
+    private readonly session: SegmentedSession,
     private readonly lowered: Lowered,
+    /** Of each output that is a gradient, its position among them. */
+    private readonly gradients: ReadonlyMap<string, number>,
     private readonly randoms: readonly { readonly input: RandomInput; readonly buffer: Float32Array }[],
     readonly outputs: readonly Output[],
     readonly updates: readonly Update[],
@@ -58,7 +66,11 @@ export class Program {
     // The blocked convolutions are kernels of the cpu provider.
     const onCpu = (options.provider ?? 'cpu') === 'cpu'
     const lowered = onCpu ? lower(graph, await blockSize()) : lower(graph, undefined, true)
-    const session = await Session.create(lowered.onnx, options)
+    const ends = graph.outputs.length - graph.updated.length
+    const first = ends - request.gradients.length
+    const gradients = lowered.outputs.slice(first, ends)
+    const bytes = new Map(gradients.map((name, i) => [name, request.gradients[i]!.byteLength]))
+    const session = await SegmentedSession.create(lowered, bytes, request.segments ?? 1, options)
     const randoms = graph.randoms.map((input) => ({
       input,
       buffer: new Float32Array(sizeOf(input.value.shape)),
@@ -70,8 +82,7 @@ export class Program {
         randoms.map(({ buffer }) => buffer),
       ),
     )
-    const ends = graph.outputs.length - graph.updated.length
-    const outputs = graph.outputs.slice(0, ends - request.gradients.length).map(({ shape, dtype }, i) => ({
+    const outputs = graph.outputs.slice(0, first).map(({ shape, dtype }, i) => ({
       shape,
       data: request.outputs?.[i] ?? buffer(shape, dtype),
     }))
@@ -86,22 +97,29 @@ export class Program {
         ...updates.map(({ value }) => value),
       ]),
     )
-    return new Program(session, lowered, randoms, outputs, updates, performance.now() - start, traceMs)
+    const positions = new Map(gradients.map((name, i) => [name, i]))
+    const compileMs = performance.now() - start
+    return new Program(session, lowered, positions, randoms, outputs, updates, compileMs, traceMs)
   }
 
   /**
    * Computes the outputs and gradients for `inputs` (in the order and shapes of the request) into their buffers.
    * Random layers draw from `key`: equal keys, equal draws. Blocks the thread while it computes.
    *
+   * @param ready told after each segment which gradients it has made, by their position among the trainable variables
    * @throws LockstepError when a row is looked up that is not there (a word number in an embedding, tf.gather).
    */
-  async run(inputs: readonly Numbers[], key: readonly number[]): Promise<void> {
+  async run(
+    inputs: readonly Numbers[],
+    key: readonly number[],
+    ready?: (gradients: readonly number[]) => void,
+  ): Promise<void> {
     this.randoms.forEach(({ buffer }, i) => {
       fillUniform(buffer, [...key, i])
     })
     this.session.bindInputs(pairs(this.lowered.inputs, inputs))
     try {
-      await this.session.run()
+      await this.session.run((names) => ready?.(names.flatMap((name) => this.gradients.get(name) ?? [])))
       this.runs++
     } catch (cause) {
       throw new LockstepError(runFailure((cause as Error).message), { cause })

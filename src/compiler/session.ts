@@ -31,7 +31,9 @@ export class Session {
   private constructor(
     private readonly ort: Ort,
     private readonly session: InferenceSession,
-    private readonly graph: OnnxGraph,
+    private readonly inputs: readonly OnnxValue[],
+    /** The untyped ones too, with what onnxruntime has inferred. */
+    readonly outputs: readonly OnnxValue[],
   ) {}
 
   static async create(
@@ -47,15 +49,16 @@ export class Session {
       logSeverityLevel: 3,
       ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
     })
-    return new Session(ort, session, graph)
+    const untyped = (graph.untyped ?? []).map((name) => inferred(session, name))
+    return new Session(ort, session, graph.inputs, [...graph.outputs, ...untyped])
   }
 
   bindInputs(buffers: Buffers): void {
-    for (const [name, data] of buffers) this.feeds[name] = this.tensor(this.graph.inputs, name, data)
+    for (const [name, data] of buffers) this.feeds[name] = this.tensor(this.inputs, name, data)
   }
 
   bindOutputs(buffers: Buffers): void {
-    for (const [name, data] of buffers) this.fetches[name] = this.tensor(this.graph.outputs, name, data)
+    for (const [name, data] of buffers) this.fetches[name] = this.tensor(this.outputs, name, data)
   }
 
   async run(): Promise<void> {
@@ -75,4 +78,9 @@ export class Session {
     const { type, shape } = values.find((value) => value.name === name)!
     return new this.ort.Tensor(type as 'float32', data as Float32Array, shape)
   }
+}
+
+function inferred(session: InferenceSession, name: string): OnnxValue {
+  const { type, shape } = session.outputMetadata.find((output) => output.name === name) as OnnxValue
+  return { name, type, shape }
 }

@@ -1,0 +1,100 @@
+/**
+ * Several onnxruntime sessions that together are one: each is a segment of a graph, and reads what those before it have
+ * carried to it. The interface is a session's, with a word said after every segment.
+ */
+import { type Numbers, sizeOf } from './graph.js'
+import type { Lowered } from './lower.js'
+import type { OnnxValue } from './onnx.js'
+import { cut, type Segment } from './segments.js'
+import { type Buffers, Session, type SessionOptions } from './session.js'
+
+interface Part {
+  readonly session: Session
+  readonly inputs: ReadonlySet<string>
+  /** The graph's own outputs that are there once it has run. */
+  readonly outputs: readonly string[]
+}
+
+const arrays = {
+  float32: Float32Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+  bool: Uint8Array,
+} as const
+
+export class SegmentedSession {
+  private constructor(private readonly parts: readonly Part[]) {}
+
+  /**
+   * @param gradients which of the outputs are awaited, with their bytes
+   * @param count segments wanted; there are fewer where gradients come all at once
+   */
+  static async create(
+    lowered: Lowered,
+    gradients: ReadonlyMap<string, number>,
+    count: number,
+    options: SessionOptions,
+  ): Promise<SegmentedSession> {
+    const carried = new Map<string, { readonly value: OnnxValue; readonly data: Numbers }>()
+    const parts: Part[] = []
+    for (const segment of cut(lowered, gradients, count)) {
+      const session = await Session.create(graphOf(segment, carried), options)
+      for (const value of session.outputs.filter(({ name }) => segment.carriedOut.includes(name))) {
+        carried.set(value.name, { value, data: new arrays[value.type](sizeOf(value.shape)) as Numbers })
+      }
+      const buffers = (names: readonly string[]) =>
+        new Map(names.map((name) => [name, carried.get(name)!.data] as const))
+      session.bindInputs(buffers(segment.carriedIn))
+      session.bindOutputs(buffers(segment.carriedOut))
+      parts.push({
+        session,
+        inputs: new Set(segment.inputs.map(({ name }) => name)),
+        outputs: segment.outputs.map(({ name }) => name),
+      })
+    }
+    return new SegmentedSession(parts)
+  }
+
+  get length(): number {
+    return this.parts.length
+  }
+
+  bindInputs(buffers: Buffers): void {
+    for (const { session, inputs } of this.parts)
+      session.bindInputs(new Map([...buffers].filter(([name]) => inputs.has(name))))
+  }
+
+  bindOutputs(buffers: Buffers): void {
+    for (const { session, outputs } of this.parts)
+      session.bindOutputs(new Map([...buffers].filter(([name]) => outputs.includes(name))))
+  }
+
+  /** @param ready told the names of outputs that have just been made; the next segment starts when it returns */
+  async run(ready?: (outputs: readonly string[]) => void): Promise<void> {
+    for (const { session, outputs } of this.parts) {
+      await session.run()
+      ready?.(outputs)
+    }
+  }
+
+  endProfiling(): void {
+    for (const { session } of this.parts) session.endProfiling()
+  }
+
+  async release(): Promise<void> {
+    for (const { session } of this.parts) await session.release()
+  }
+}
+
+function graphOf(
+  { nodes, constants, inputs, outputs, carriedIn, carriedOut }: Segment,
+  carried: ReadonlyMap<string, { readonly value: OnnxValue }>,
+) {
+  return {
+    nodes,
+    constants,
+    inputs: [...inputs, ...carriedIn.map((name) => carried.get(name)!.value)],
+    outputs,
+    untyped: carriedOut,
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * Cuts a lowered graph into consecutive segments, so that some gradients are there before the backward pass is done. It
+ * runs nothing. What one segment makes and a later one reads is *carried*: an output here, an input there.
+ */
+import type { Lowered } from './lower.js'
+import type { OnnxNode, OnnxTensor, OnnxValue } from './onnx.js'
+import { readyFirstLast } from './order.js'
+
+export interface Segment {
+  readonly nodes: readonly OnnxNode[]
+  readonly constants: readonly OnnxTensor[]
+  /** The graph's own inputs and outputs, as far as this segment reads or makes them. */
+  readonly inputs: readonly OnnxValue[]
+  readonly outputs: readonly OnnxValue[]
+  /** Names of values that earlier segments make, and of those that later ones read. */
+  readonly carriedIn: readonly string[]
+  readonly carriedOut: readonly string[]
+}
+
+/**
+ * Up to `count` segments, so that each but the first makes about as many bytes of gradients as any other, as far as whole
+ * tensors allow; the first has the forward pass, too.
+ * @param gradients which of the outputs, with how many bytes each counts
+ */
+export function cut(
+  { onnx, nodes, ends }: Lowered,
+  gradients: ReadonlyMap<string, number>,
+  count: number,
+): Segment[] {
+  const madeAt = new Map(nodes.flatMap((node, i) => node.outputs.map((name) => [name, i] as const)))
+  const readyAt = ({ inputs }: OnnxNode) => madeAt.get(inputs[0]!) ?? 0
+  const borders = bordersOf(
+    ends.map((end) => ({ at: readyAt(end), bytes: gradients.get(end.outputs[0]!) ?? 0 })),
+    nodes.length,
+    count,
+  )
+  return borders.map((end, i) => {
+    const start = borders[i - 1] ?? 0
+    const own = nodes.slice(start, end)
+    const ownEnds = ends.filter((node) => readyAt(node) >= start && readyAt(node) < end)
+    const made = new Set(own.flatMap(({ outputs }) => outputs))
+    const reads = (all: readonly OnnxNode[]) => new Set(all.flatMap(({ inputs }) => inputs))
+    const read = reads([...own, ...ownEnds])
+    const readLater = reads([...nodes.slice(end), ...ends.filter((node) => readyAt(node) >= end)])
+    const named = new Set(ownEnds.flatMap(({ outputs }) => outputs))
+    return {
+      nodes: readyFirstLast(own, ownEnds),
+      constants: onnx.constants.filter(({ name }) => read.has(name)),
+      inputs: onnx.inputs.filter(({ name }) => read.has(name)),
+      outputs: onnx.outputs.filter(({ name }) => named.has(name)) as OnnxValue[],
+      carriedIn: [...read].filter((name) => madeAt.has(name) && !made.has(name)),
+      carriedOut: [...made].filter((name) => readLater.has(name)),
+    }
+  })
+}
+
+/** Where segments end, in nodes: after those that bring the gradients up to each share of their bytes. */
+function bordersOf(
+  gradients: readonly { readonly at: number; readonly bytes: number }[],
+  length: number,
+  count: number,
+): number[] {
+  const sorted = gradients.filter(({ bytes }) => bytes > 0).toSorted((a, b) => a.at - b.at)
+  const total = sorted.reduce((sum, { bytes }) => sum + bytes, 0)
+  const borders: number[] = []
+  let bytes = 0
+  for (const [i, gradient] of sorted.entries()) {
+    bytes += gradient.bytes
+    const next = sorted[i + 1]
+    const share = ((borders.length + 1) * total) / count
+    // Here or after the next, whichever is nearer to the share.
+    if (next && bytes + next.bytes / 2 >= share && next.at > gradient.at) borders.push(gradient.at + 1)
+  }
+  return [...borders.slice(0, count - 1), length]
+}
