@@ -1,6 +1,6 @@
 /**
  * How much faster is a training step (forward, backward, SGD) of Lockstep than plain TensorFlow.js on each of its
- * backends? One thread each, alternating; the ratio is that of the minima.
+ * backends? One thread each, alternating; processor time, and the ratio of its minima.
  *
  *   npm run -s bench:engines -- [--tfjs DIR] [--models mlp,cnn] [--backends cpu,wasm,tensorflow] [--rounds N] [--save]
  *
@@ -54,7 +54,7 @@ const heading = ['model', 'backend', 'Lockstep, min ms', 'TensorFlow.js, min ms'
 console.log(formatTable([heading, ...table]).join('\n'))
 if (values.save) {
   const command = `npm run -s bench:engines -- ${process.argv.slice(2).join(' ')}`
-  saveResult('engines', { ...circumstances(command), threads: 1, rows })
+  saveResult('engines', { ...circumstances(command), threads: 1, unit: 'ms of processor time', rows })
 }
 
 /** Over all rounds; a backend that takes seconds a step gets one round. */
@@ -84,7 +84,7 @@ function steps(model: string, backend: string): number[] | undefined {
     { encoding: 'utf8', env: { ...process.env, ...ONE_THREAD } },
   )
   if (status === 0) return JSON.parse(stdout.trim().split('\n').at(-1)!)
-  const reason = stderr.split('\n').find((line) => /Error/.test(line)) ?? `exit code ${status}`
+  const reason = stderr.split('\n').find((line) => /^\w*Error: /.test(line)) ?? `exit code ${status}`
   console.error(`left out: ${model} on ${backend}: ${reason}`)
   return undefined
 }
