@@ -20,7 +20,7 @@ import type { RankState } from './rank-state.js'
 import { startReaper } from './reaper.js'
 import type { Assignment } from './rendezvous/messages.js'
 import { type Seat, takeSeat } from './rendezvous/seat.js'
-import { hasFailed } from './root-cause.js'
+import { hasFailed, signalExitCode } from './root-cause.js'
 import { attemptToken, readToken } from './token.js'
 
 const { version } = createRequire(import.meta.url)('lockstep/package.json') as { version: string }
@@ -73,8 +73,9 @@ export async function launch(argv: readonly string[]): Promise<number> {
     take: (order) => node.take(order),
     abandon: (coordinator, reason) => void node.abandon(coordinator, reason),
   })
-  seat = await Promise.race([seated, interruptions.first.then(() => undefined)])
-  if (!seat) return 130
+  const seatOrSignal = await Promise.race([seated, interruptions.first])
+  if (typeof seatOrSignal === 'string') return signalExitCode(seatOrSignal)
+  seat = seatOrSignal
   void node.heed(interruptions)
   seat.join()
   const exitCode = await node.over

@@ -4,9 +4,12 @@
  */
 import { Attempt, type AttemptOptions } from './attempt.js'
 import type { Interruptions } from './interruptions.js'
-import type { RankState } from './rank-state.js'
+import { forTravel, type RankState } from './rank-state.js'
 import type { Assignment, Order, Report } from './rendezvous/messages.js'
 import { findRootCause } from './root-cause.js'
+
+/** Whoever has sent a signal hears of it by then. */
+const QUIET_MS = 1500
 
 export interface NodeOptions extends Omit<AttemptOptions, 'meeting' | 'listener'> {
   readonly report: (report: Report) => void
@@ -48,8 +51,16 @@ export class LocalNode {
 
   /** The first signal asks the ranks of all nodes to end; a second one ends those of this node at once. */
   async heed({ first, second }: Interruptions): Promise<void> {
-    this.#options.report({ op: 'leave', signal: await first })
-    await second
+    const signal = await first
+    this.#options.report({ op: 'leave', signal })
+    const patience = setTimeout(() => {
+      const seconds = this.#options.stopMs / 1000
+      this.#options.say(
+        `ddp-launch: ${signal}, the ranks have ${seconds} s to save and end (--stop-timeout); a second signal ends them now`,
+      )
+    }, QUIET_MS)
+    await Promise.race([second, this.over])
+    clearTimeout(patience)
     this.#attempt?.kill()
   }
 
@@ -71,7 +82,7 @@ export class LocalNode {
     attempt.failing.then(({ failure }) => {
       report({ op: 'failing', attempt: assignment.attempt, timedOut: failure?.timedOut === true })
     })
-    const states = await conclude(await attempt.ended)
+    const states = forTravel(await conclude(await attempt.ended))
     report({ op: 'ended', attempt: assignment.attempt, now: Date.now(), states })
   }
 }

@@ -3,6 +3,7 @@
  * failed because another one had.
  */
 import { constants } from 'node:os'
+import { ASKED_EXIT_CODE } from '../src/runtime/environment/failure.js'
 import type { RankState } from './rank-state.js'
 
 export interface Verdict {
@@ -107,6 +108,7 @@ export function describeEnd({ code, signal }: RankState): string {
   if (signal === 'SIGKILL')
     return 'was killed by SIGKILL, from outside the job (the system does so when memory runs out)'
   if (signal) return `was killed by ${signal}`
+  if (code === ASKED_EXIT_CODE) return `ended with exit code ${code}: somebody has asked it to end (SIGTERM)`
   // Node's own code for it; otherwise it looks like a script that simply ended.
   return code === 13
     ? 'ended with exit code 13: it waited for a promise that nothing was left to fulfil'

@@ -93,7 +93,7 @@ if (stopping && ddp.stepCount < totalSteps) {
   if (world.rank === 0)
     console.log(`stopped and saved at step ${ddp.stepCount}: start again to go on from there`)
   await world.close()
-  process.exit(0)
+  process.exit(143) // not done: with --max-restarts, the launcher starts it again at once
 }
 
 const { accuracy } = await ddp.evaluate(testLoader)

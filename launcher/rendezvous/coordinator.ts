@@ -116,6 +116,9 @@ export class Coordinator {
       )
       return `${who} has --rdzv-id ${theirs}, the node at the endpoint ${ours}: another job has this endpoint, or one --rdzv-id is wrong`
     }
+    const [theirs, ours] = [termsGiven(hello), termsGiven(this.#terms)]
+    if (theirs !== ours)
+      return `${who} has ${theirs}, the node at the endpoint ${ours}: give all nodes the same`
     const twin = this.#members.find(
       (member) => hello.nodeRank !== undefined && member.hello.nodeRank === hello.nodeRank,
     )
@@ -282,6 +285,10 @@ export class Coordinator {
     this.#members = this.#members.filter((other) => other !== member)
     this.#leaving.delete(member)
   }
+}
+
+function termsGiven({ nodes: { min, max }, maxRestarts }: Pick<Terms, 'nodes' | 'maxRestarts'>): string {
+  return `--nnodes ${min === max ? max : `${min}:${max}`} --max-restarts ${maxRestarts}`
 }
 
 /** By the numbers that users gave, then in the order in which they came. */

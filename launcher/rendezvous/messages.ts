@@ -2,6 +2,7 @@
  * What the launchers of a job say to each other, as plain data: nodes report to the coordinator, which orders. It
  * refuses to know how it travels.
  */
+import type { NodeCount } from '../options/forms.js'
 import type { RankState } from '../rank-state.js'
 
 /** What a node says of itself when it comes. */
@@ -9,6 +10,8 @@ export interface Hello {
   /** Of the package. */
   readonly version: string
   readonly jobName: string | undefined
+  readonly nodes: NodeCount
+  readonly maxRestarts: number
   /** The number that its user wants it to have. */
   readonly nodeRank: number | undefined
   /** How many ranks it will start. */

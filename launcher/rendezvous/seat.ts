@@ -115,8 +115,9 @@ function termsOf(options: SeatOptions): Terms {
 }
 
 function helloOf(options: SeatOptions, address: string): Hello {
-  const { version, jobName, nodeRank, ranks, localAddress } = options
-  return { version, jobName, nodeRank, ranks, hostName: hostname(), address: localAddress ?? address }
+  const { version, jobName, nodes, maxRestarts, nodeRank, ranks, localAddress } = options
+  const where = { hostName: hostname(), address: localAddress ?? address }
+  return { version, jobName, nodes, maxRestarts, nodeRank, ranks, ...where }
 }
 
 async function openPlace(options: SeatOptions, host: string, attempt: number, port: number): Promise<Place> {

@@ -27,6 +27,7 @@ function job(change: Partial<Terms> = {}) {
     const member: Member = {
       hello: {
         ...{ version: '1.0.0', jobName: undefined, nodeRank: undefined, ranks: 2 },
+        ...{ nodes: change.nodes ?? terms.nodes, maxRestarts: change.maxRestarts ?? 0 },
         ...{ hostName, address: `${hostName}.example` },
         ...hello,
       },
@@ -138,6 +139,11 @@ describe('a meeting', () => {
       'another version',
       { version: '2.0.0' },
       /node b .* has lockstep 2\.0\.0, .* endpoint 1\.0\.0: install the same/,
+    ],
+    [
+      'other terms',
+      { maxRestarts: 3 },
+      /--nnodes 2 --max-restarts 3, .* --nnodes 2 --max-restarts 0: give all/,
     ],
     ['another job', { jobName: 'mine' }, /--rdzv-id "mine", the node at the endpoint none: another job/],
     [

@@ -134,7 +134,7 @@ describe('several nodes', () => {
     await Promise.all(nodes.map((launched) => pids(launched, 2)))
     nodes[1]!.child.kill('SIGTERM')
     for (const { code, stderr } of await Promise.all(nodes.map(({ done }) => done))) {
-      expect(stderr).toBe(`ddp-launch: SIGTERM at ${hostname()}, all ranks were stopped\n`)
+      expect(lastLine(stderr)).toBe(`ddp-launch: SIGTERM at ${hostname()}, all ranks were stopped`)
       expect(code).toBe(143)
     }
   })

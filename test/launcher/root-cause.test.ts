@@ -110,6 +110,7 @@ describe('root cause', () => {
   it.each([
     [{ code: 3 }, 3, 'ddp-launch: rank 0 (pid 100) ended with exit code 3'],
     [{ code: null, signal: 'SIGSEGV' }, 139, 'ddp-launch: rank 0 (pid 100) was killed by SIGSEGV'],
+    [{ code: 143 }, 143, expect.stringMatching(/exit code 143: somebody has asked it to end \(SIGTERM\)$/)],
     [{ code: 13 }, 13, expect.stringMatching(/exit code 13: it waited for a promise/)],
     [
       { code: null, pid: undefined, failure: failure('could not be started: EAGAIN', { oneLine: true }) },

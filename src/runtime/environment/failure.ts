@@ -42,11 +42,15 @@ export function describeFailure(error: unknown, script = process.argv[1] ?? 'the
   return unloadable ? words(unloadable, true, USER_ERROR) : words(inspect(error), false, BUG)
 }
 
+/** With which a script says that it has ended because it was asked to: 128 + SIGTERM. */
+export const ASKED_EXIT_CODE = 143
+
 /**
- * Where the script has called process.exit; to be asked in an 'exit' listener. Undefined when it has not: Node ends with
- * an exit code of its own, or process.exitCode was set.
+ * Where the script has called process.exit; to be asked in an 'exit' listener. Undefined when it has not (Node ends with
+ * an exit code of its own, or process.exitCode was set), and when it was asked to end.
  */
 export function describeExit(exitCode: number): Failure | undefined {
+  if (exitCode === ASKED_EXIT_CODE) return undefined
   const limit = Error.stackTraceLimit
   Error.stackTraceLimit = 50
   const frames = new Error().stack?.split('\n') ?? []

@@ -11,15 +11,16 @@ interface State {
 }
 
 /**
- * Takes SIGTERM over at the first call: a script that never asks ends at the signal, as any process does. A second
- * SIGTERM ends this one too. Once per process, however many copies of the package there are.
+ * Takes SIGTERM over at the first call: a script that never asks ends at the signal, as any process does. Further ones
+ * say the same (a scheduler signals ranks and launcher, which then signals ranks again): a rank that takes too long is
+ * ended by SIGKILL. Once per process, however many copies of the package there are.
  */
 export async function stopRequested(): Promise<boolean> {
   const registry = globalThis as { [STATE]?: State }
   let state = registry[STATE]
   if (state === undefined) {
     const made = { isAsked: false }
-    process.once('SIGTERM', () => {
+    process.on('SIGTERM', () => {
       made.isAsked = true
     })
     registry[STATE] = made
