@@ -1,8 +1,9 @@
-/** Every layer that TensorFlow.js has, in a small model: loss and all gradients beside its cpu backend. */
+/** Every layer that TensorFlow.js has, in a small model: loss and all gradients, and the exported model, beside its cpu backend. */
 import * as tf from '@tensorflow/tfjs-core'
 import { input, type LayersModel, layers, model, type SymbolicTensor } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
 import { sizeOf } from '../../src/compiler/graph.js'
+import { compareExport } from './exported.js'
 import { expectClose } from './harness.js'
 import { type Batch, compareModel, compileModel, type Layer, type Loss, numbers } from './models.js'
 
@@ -33,6 +34,7 @@ function batchFor(of: LayersModel, x?: Float32Array): Batch {
 
 const compareNetwork = async (inputShape: number[], body: Body) => {
   const network_ = network(inputShape, body)
+  await compareExport(network_)
   await compareModel(network_, batchFor(network_), squares)
 }
 
