@@ -90,15 +90,23 @@ describe.skipIf(reason !== undefined)(
       }
     })
 
-    test.each([1, 2])('16 MiB with %i ranks a host: how much of the line is used', async (perHost) => {
-      await start(perHost)
-      const [first] = await all({ do: 'time', bytes: 16 * MIB, rounds: 10 })
-      const ms = median(first!.times!)
-      figures[`allReduce16MiB, ${perHost} a host`] = {
-        medianMs: rounded(ms),
-        fastestMs: rounded(Math.min(...first!.times!)),
+    test('16 MiB: how much of the line is used, beside plain sockets', async () => {
+      const fastest = async (order: Order) => Math.min(...(await all(order))[0]!.times!)
+      const rows: Record<string, object> = {}
+      const row = (ms: number) => ({
+        fastestMs: rounded(ms),
         shareOfTheLine: rounded((16 * MIB) / LINE / (ms / 1000), 3),
+      })
+      for (const perHost of [1, 2]) {
+        await start(perHost)
+        rows[`all-reduce, ${perHost} ranks a host`] = row(
+          await fastest({ do: 'time', bytes: 16 * MIB, rounds: 20 }),
+        )
+        if (perHost === 1)
+          rows['plain sockets'] = row(await fastest({ do: 'stream', bytes: 16 * MIB, rounds: 20 }))
+        await Promise.all(ranks.map((rank) => rank.end()))
       }
+      figures.line16MiB = rows
     })
 
     test('ddp-launch on each host: trains as four ranks on one host do', async () => {
@@ -127,8 +135,8 @@ describe.skipIf(reason !== undefined)(
       const [both] = await all({ do: 'overlap', bytes, computeMs: 40, rounds: 20 })
       figures.overlap = {
         computeMs: 40,
-        allReduceMs: rounded(median(sending!.times!)),
-        togetherMs: rounded(median(both!.times!)),
+        allReduceMs: spread(sending!.times!),
+        togetherMs: spread(both!.times!),
       }
     })
 
@@ -173,6 +181,11 @@ describe.skipIf(reason !== undefined)(
     )
   },
 )
+
+/** The machine may be busy with other things: the fastest says what is possible. */
+function spread(times: readonly number[]) {
+  return { fastest: rounded(Math.min(...times)), median: rounded(median(times)) }
+}
 
 /** Trains an MLP with ddp-launch, run by the command `prefix`; rank 0 writes its losses to `file`. */
 function launch(prefix: readonly string[], flags: readonly string[], file: string): Promise<void> {

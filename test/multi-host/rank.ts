@@ -2,6 +2,8 @@
  * One rank on an emulated host, for multi-host.suite.ts: told over IPC what to do, it answers with what came of it.
  */
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { bytesOf } from '../../src/collectives/call.js'
 import type { Communicator } from '../../src/collectives/communicator.js'
 import { connectRanks } from '../../src/collectives/connect.js'
@@ -16,6 +18,8 @@ export type Order =
       readonly computeMs: number
       readonly rounds: number
     }
+  /** Both of two ranks send so many bytes to the other at once, through plain sockets: what the line can do. */
+  | { readonly do: 'stream'; readonly bytes: number; readonly rounds: number }
   | { readonly do: 'loop'; readonly floats: number }
   | { readonly do: 'close' }
 
@@ -76,6 +80,7 @@ async function carryOut(order: Order): Promise<Answer> {
   if (order.do === 'time') return { times: await rounds(order.rounds, await array(order.bytes / 4)) }
   if (order.do === 'overlap')
     return { times: await rounds(order.rounds, await array(order.bytes / 4), order.computeMs) }
+  if (order.do === 'stream') return { times: await streams(order.bytes, order.rounds) }
   if (order.do === 'loop') {
     const data = new Float32Array(order.floats)
     for (;;) await world.allReduce(data)
@@ -119,6 +124,39 @@ async function rounds(count: number, data: Float32Array, computeMs = 0): Promise
     await reduced
     if (round >= 0) times.push(performance.now() - start)
   }
+  return times
+}
+
+async function streams(bytes: number, count: number): Promise<number[]> {
+  const server = createServer().listen(0, place.host)
+  const accepted = once(server, 'connection')
+  await once(server, 'listening')
+  process.send!({ set: `port/${rank}`, value: `${(server.address() as AddressInfo).port}` })
+  const host = JSON.parse(await whenSet(`addr/${1 - rank}`)).host
+  const outgoing = connect({ host, port: Number(await whenSet(`port/${1 - rank}`)) })
+  const [incoming] = (await accepted) as [Socket]
+  let left = 0
+  let arrived = () => {}
+  incoming.on('data', (chunk) => {
+    left -= chunk.length
+    if (left === 0) arrived()
+  })
+  const payload = new Uint8Array(bytes)
+  const times: number[] = []
+  for (let round = -3; round < count; round++) {
+    left += bytes
+    const all = new Promise<void>((resolve) => {
+      arrived = resolve
+    })
+    await world.barrier()
+    const start = performance.now()
+    outgoing.write(payload)
+    await all
+    if (round >= 0) times.push(performance.now() - start)
+  }
+  await world.barrier()
+  for (const end of [outgoing, incoming]) end.destroy()
+  server.close()
   return times
 }
 
