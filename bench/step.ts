@@ -1,13 +1,15 @@
 /**
  * How long does one training step (forward and backward) of a reference model take, without other ranks?
  *
- *   npm run -s bench:step -- --model cnn --threads 1 --json [--peers DIR] [--rounds N] [--save]
+ *   npm run -s bench:step -- --model mlp|cnn|resnet|resnet18|gpt --threads 1 --json [--peers DIR] [--rounds N] [--save]
  *
- * With --peers, DIR/torch_step.py runs before and after every round on each Python given by PYTHONS (default: python3),
- * so that both see the same machine; the ratio is to the fastest PyTorch. A Python without torch is left out, visibly.
+ * With --peers, DIR/torch_step.py (for resnet18 torch_resnet18.py beside this file) runs after every round on each Python
+ * given by PYTHONS (default: python3), so that both see the same machine; the ratio is to the fastest PyTorch. A Python
+ * without torch is left out, visibly.
  */
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
@@ -16,7 +18,7 @@ import { Program } from '../src/compiler/program.js'
 import { cnn } from '../src/models/cnn.js'
 import { gpt } from '../src/models/gpt.js'
 import { mlp } from '../src/models/mlp.js'
-import { residualBlocks } from '../src/models/resnet.js'
+import { residualBlocks, resnet18 } from '../src/models/resnet.js'
 import { quietTensorflow } from '../src/runtime/quiet-tensorflow.js'
 import { pythons, torchVersion } from './peers.js'
 import { circumstances, median, rounded, saveResult } from './record.js'
@@ -31,6 +33,7 @@ const models: Record<string, { make: () => LayersModel; input: Spec; rows: numbe
     rows: 32,
     classes: 10,
   },
+  resnet18: { make: resnet18, input: { shape: [32, 32, 32, 3], dtype: 'float32' }, rows: 32, classes: 10 },
   gpt: { make: gpt, input: { shape: [16, 64], dtype: 'int32' }, rows: 1024, classes: 256 },
 }
 
@@ -58,7 +61,7 @@ const program = await compile(reference)
 const ours: number[] = []
 const peers = new Map<string, number[]>()
 for (let round = 0; round < Number(values.rounds); round++) {
-  ours.push(...(await time(program, 15)))
+  ours.push(...(await time(program, values.model === 'resnet18' ? 5 : 15)))
   for (const python of candidates) {
     peers.set(python, [...(peers.get(python) ?? []), torchMinimum(python, values.peers!)])
   }
@@ -134,9 +137,11 @@ async function time(compiled: Program, steps: number): Promise<number[]> {
 }
 
 function torchMinimum(python: string, directory: string): number {
-  const script = join(directory, 'torch_step.py')
+  const here = fileURLToPath(new URL('torch_resnet18.py', import.meta.url))
+  const script =
+    values.model === 'resnet18' ? [here, directory] : [join(directory, 'torch_step.py'), values.model]
   // torch.set_num_threads does not reach Debian's OpenBLAS, which would use every core.
   const env = { ...process.env, OPENBLAS_NUM_THREADS: values.threads, OMP_NUM_THREADS: values.threads }
-  const printed = execFileSync(python, [script, values.model, values.threads], { encoding: 'utf8', env })
+  const printed = execFileSync(python, [...script, values.threads], { encoding: 'utf8', env })
   return Number(/min ([\d.]+)/.exec(printed)![1])
 }
