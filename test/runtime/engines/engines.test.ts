@@ -139,6 +139,22 @@ describe('a model that cannot be compiled', () => {
   })
 })
 
+test('a kernel that a backend lacks is one line', async () => {
+  tf.backend()
+  const step = tf.getKernel('Step', 'cpu')
+  tf.unregisterKernel('Step', 'cpu')
+  try {
+    const [error] = await failures(1, async (world) => {
+      const ddp = await world.ddp(tinyModel(), { ...options, engine: 'tfjs' })
+      await ddp.step(samples(0, 2).x, samples(0, 2).y)
+    })
+    expect(error!.name).toBe('LockstepError')
+    expect(error!.message).toMatch(/^TensorFlow\.js backend cpu has no kernel Step, .*--engine onnx/)
+  } finally {
+    tf.registerKernel(step)
+  }
+})
+
 describe('the engine is chosen', () => {
   afterEach(() => {
     vi.unstubAllEnvs()
