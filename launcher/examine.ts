@@ -6,10 +6,9 @@
 import { readFileSync } from 'node:fs'
 import { SourceMap } from 'node:module'
 import { fileURLToPath } from 'node:url'
-import { WebSocket } from 'ws'
 
-/** For the whole examination. */
-const PATIENCE_MS = 1000
+/** For the whole examination: a machine that is busy takes its time. */
+const PATIENCE_MS = 3000
 const FRAMES = 12
 
 /** Lines that Node writes to stderr about its inspector: not the script's. */
@@ -62,7 +61,8 @@ interface Script {
 }
 
 /** The call frames of the main thread, innermost first. */
-function pause(url: string, timeout: AbortSignal): Promise<string[]> {
+async function pause(url: string, timeout: AbortSignal): Promise<string[]> {
+  const { WebSocket } = await import('ws') // few jobs ever need it
   const socket = new WebSocket(url, { perMessageDeflate: false })
   timeout.addEventListener('abort', () => socket.terminate())
   const scripts = new Map<string, Script>()

@@ -13,6 +13,7 @@ import { AttemptLogs, checkLogDirectory } from './logs.js'
 import { LocalNode } from './node.js'
 import { parseArguments } from './options/arguments.js'
 import { readSettings, type Settings } from './options/settings.js'
+import type { Given } from './options/table.js'
 import { Output } from './output.js'
 import { makePlan } from './plan.js'
 import { isKept, RankOutput } from './rank-output.js'
@@ -38,7 +39,7 @@ export async function launch(argv: readonly string[]): Promise<number> {
   const commandLine = parseArguments(argv, version)
   if (!commandLine) return 0
   const env = process.env
-  const settings = readSettings(commandLine, env)
+  const settings = readSettings(commandLine, env, await readConfig(commandLine.config ?? env.LOCKSTEP_CONFIG))
   const plan = makePlan({ ...settings, script: findScript(settings.script) }, readMachine(env), LOADERS)
   if (settings.logDirectory !== undefined) checkLogDirectory(settings.logDirectory)
   const token = readToken(settings.tokenFile, env, settings.nodes.max)
@@ -104,6 +105,11 @@ function withLogs(state: RankState, logs: AttemptLogs): RankState {
 function makeRunId(now: Date): string {
   const time = now.toISOString().slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-')
   return `${time}-${randomBytes(2).toString('hex')}`
+}
+
+async function readConfig(path: string | undefined): Promise<Given> {
+  // A launch without such a file does not wait for a YAML parser.
+  return path ? (await import('./options/config-file.js')).readConfigFile(path) : {}
 }
 
 function findScript(script: string): string {

@@ -1,6 +1,6 @@
 /**
  * What was given on the command line, in the environment and in a config file -> the settings of a launch: who wins,
- * what is assumed, and what does not go together. Pure, but for reading the config file.
+ * what is assumed, and what does not go together. Pure.
  */
 import { LockstepError } from '../../src/errors.js'
 import {
@@ -9,7 +9,6 @@ import {
   type Transport,
 } from '../../src/runtime/environment/variables.js'
 import type { CommandLine } from './arguments.js'
-import { readConfigFile } from './config-file.js'
 import { readVariables } from './environment-options.js'
 import type { HostPort, NodeCount, RankCount, StreamsByRank } from './forms.js'
 import type { Given } from './table.js'
@@ -60,9 +59,8 @@ const NONE: StreamsByRank = { named: new Map(), others: { stdout: false, stderr:
 const ALL: StreamsByRank = { named: new Map(), others: { stdout: true, stderr: true } }
 
 /** @throws LockstepError in one line for what no launch can be made of. */
-export function readSettings(commandLine: CommandLine, env: NodeJS.ProcessEnv): Settings {
-  const config = commandLine.config ?? (env.LOCKSTEP_CONFIG || undefined)
-  const sources = [commandLine.given, readVariables(env), config === undefined ? {} : readConfigFile(config)]
+export function readSettings(commandLine: CommandLine, env: NodeJS.ProcessEnv, file: Given): Settings {
+  const sources = [commandLine.given, readVariables(env), file]
   for (const source of sources) refuseTwoNames(source)
   const given = merge(sources)
   refuseUnfiled(given)

@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { parseConfig } from '../../launcher/options/config-file.js'
+import { parseConfig, readConfigFile } from '../../launcher/options/config-file.js'
 import { nearest } from '../../launcher/options/nearest.js'
 import { readSettings } from '../../launcher/options/settings.js'
 import { type Given, OPTION_NAMES, TABLE, variableOf } from '../../launcher/options/table.js'
@@ -17,8 +17,10 @@ function file(name: string, text: string): string {
   return join(directory, name)
 }
 
-const settings = (given: Given, env: NodeJS.ProcessEnv = {}, config?: string) =>
-  readSettings({ given, config, script: 'train.ts', scriptArguments: [] }, env)
+const settings = (given: Given, env: NodeJS.ProcessEnv = {}, config?: string) => {
+  const commandLine = { given, config, script: 'train.ts', scriptArguments: [] }
+  return readSettings(commandLine, env, config === undefined ? {} : readConfigFile(config))
+}
 const endpoint = { host: 'node0', port: 29500 }
 
 describe('settings', () => {
@@ -35,7 +37,6 @@ describe('settings', () => {
     expect(settings({ nproc: 4 }, env, config)).toMatchObject({
       ...{ nproc: 4, threads: 3, timeoutSeconds: 2.5, transport: 'auto' },
     })
-    expect(settings({}, { LOCKSTEP_CONFIG: config })).toMatchObject({ nproc: 2 })
   })
 
   it('keep to that order across two names of one option', () => {
@@ -84,7 +85,6 @@ describe('settings', () => {
     [{ tee: { named: new Map(), others: { stdout: true, stderr: true } } }, {}, /--tee needs --log-dir/],
     [{}, { LOCKSTEP_REDIRECTS: '3' }, /--redirects needs --log-dir/],
     [{}, { LOCKSTEP_NPROC: 'many' }, /variable LOCKSTEP_NPROC is "many": expected a whole number/],
-    [{}, { LOCKSTEP_CONFIG: 'nowhere.yaml' }, /--config nowhere\.yaml cannot be read: ENOENT/],
   ])('refuse %j with %j in one line', (given, env, message) => {
     expect(() => settings(given, env)).toThrow(LockstepError)
     expect(() => settings(given, env)).toThrow(message)
@@ -139,9 +139,15 @@ describe('config file', () => {
 
   it('is used by a launch, after flags and environment', async () => {
     const config = file('launch.yaml', 'nproc: 2\ntimeout: 9\n')
-    const { code, stdout } = await launch(['--config', config, '--timeout', '8', fixture('environment.mjs')])
+    const { code, stdout } = await launch(['--timeout', '8', fixture('environment.mjs')], {
+      LOCKSTEP_CONFIG: config,
+    })
     expect(code).toBe(0)
     expect(stdout.match(/"WORLD_SIZE":"2".*"LOCKSTEP_TIMEOUT":"8"/g)).toHaveLength(2)
+  })
+
+  it('that is not there is an error', () => {
+    expect(() => readConfigFile('nowhere.yaml')).toThrow(/^--config nowhere\.yaml cannot be read: ENOENT/)
   })
 
   it('that is wrong ends a launch in one line, exit 2', async () => {
@@ -153,6 +159,13 @@ describe('config file', () => {
 })
 
 describe('names', () => {
+  it('are all in docs/launcher.md', () => {
+    const docs = readFileSync(new URL('../../docs/launcher.md', import.meta.url), 'utf8')
+    expect(
+      OPTION_NAMES.filter((name) => !docs.includes(`| \`--${name}\``) && !docs.includes(`, \`--${name}\``)),
+    ).toEqual([])
+  })
+
   it('each have a variable of their own', () => {
     expect(variableOf('nproc-per-node')).toBe('LOCKSTEP_NPROC_PER_NODE')
     expect(new Set(OPTION_NAMES.map(variableOf)).size).toBe(OPTION_NAMES.length)
