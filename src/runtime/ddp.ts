@@ -23,13 +23,15 @@ import { chooseEngine, type EngineOptions } from './engines/choose.js'
 import type { Engine } from './engines/engine.js'
 import { type ExportOnnxOptions, writeOnnx } from './export-onnx.js'
 import { writeTensorflow } from './export-tensorflow.js'
-import { averageOverRanks, ExactExchange, type GradientExchange } from './gradient-exchange.js'
+import { averageOverRanks, type Bucket, ExactExchange, type GradientExchange } from './gradient-exchange.js'
 import { type LossFunction, type LossName, lossOf } from './losses.js'
 import { type FunctionalModel, type Model, modelOf } from './model.js'
 import { optimizerOf } from './optimizers/from-tensorflow.js'
 import type { Optimizer } from './optimizers/index.js'
 import { l2Norm } from './optimizers/norm.js'
 import { partOf, updatable } from './optimizers/ranges.js'
+import { OverlapTuner } from './overlap-tuner.js'
+import { OverlappedExchange } from './overlapped-exchange.js'
 import { Parameters, STATS } from './parameters.js'
 import { type ProfileOptions, Profiler } from './profile.js'
 import { CompileReport } from './profile-compile.js'
@@ -58,6 +60,12 @@ export interface DdpOptions extends EngineOptions {
    * (docs/compression.md). The same on every rank. A world of one sends nothing, and compresses nothing.
    */
   readonly compression?: string
+  /**
+   * Exchange gradients while the backward pass still computes, which is cut into so many segments for it; 1: after it.
+   * `auto` (default): what proves fastest in the first steps. In shared memory, with a compressor and without the
+   * compiler it is always after it.
+   */
+  readonly overlap?: number | 'auto'
 }
 
 export interface StepResult {
@@ -84,6 +92,14 @@ export interface EvaluationResult {
   readonly samples: number
 }
 
+/** What one forward and backward pass leaves besides gradients. */
+interface Pass {
+  readonly updates: readonly Update[]
+  /** Mean over this rank's samples. */
+  readonly loss: number
+  readonly samples: number
+}
+
 /** Small enough that the optimizer starts while most gradients are still travelling, large enough to fill the links. */
 const BUCKET_BYTES = 4 * 2 ** 20
 
@@ -95,6 +111,9 @@ export class Ddp {
   /** Of all parameters, in the order that programs number them. */
   private readonly views: readonly Float32Array[]
   private readonly exchange: GradientExchange
+  /** Instead of `exchange`, for passes in several segments. */
+  private readonly overlapped: OverlappedExchange | undefined
+  private readonly overlap: { readonly segments: number; took?(ms: number): Promise<void> } | undefined
   /** Undefined, and without cost, unless somebody asked for a profile. */
   private readonly profiler: Profiler | undefined
   private readonly seed: number
@@ -114,10 +133,14 @@ export class Ddp {
     /** Is told on rank 0, in single lines, what compiling costs. */
     say: (line: string) => void = () => {},
   ) {
-    const { seed = 0, bucketBytes = BUCKET_BYTES, compression = 'none' } = options
+    const { seed = 0, bucketBytes = BUCKET_BYTES, compression = 'none', overlap = 'auto' } = options
     if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
     if (!(bucketBytes > 0))
       throw new LockstepError(`bucketBytes is ${bucketBytes}: expected a number of bytes above 0`)
+    if (overlap !== 'auto' && !(Number.isInteger(overlap) && overlap >= 1))
+      throw new LockstepError(
+        `overlap is ${overlap}: expected auto, or segments of the backward pass (1, 2, …)`,
+      )
     this.model = modelOf(source, [options.loss ?? []].flat().map(lossOf))
     this.optimizer = optimizerOf(options.optimizer)
     this.seed = seed
@@ -137,6 +160,12 @@ export class Ddp {
       },
     })
     this.exchange = this.exchangeBy(compression, bucketBytes, warn)
+    // In shared memory it is this very thread that reduces: nothing could go on beside its computing.
+    if (this.exchange instanceof ExactExchange && links.size > 1 && links.share === undefined) {
+      const { reduced, tensors } = this.parameters
+      this.overlapped = new OverlappedExchange(links, reduced, STATS, tensors, bucketBytes)
+      this.overlap = overlap === 'auto' ? new OverlapTuner(links, warn) : { segments: overlap }
+    }
     this.checkpoints = new DdpCheckpoints(links, this.parameters, this.optimizer)
   }
 
@@ -173,31 +202,30 @@ export class Ddp {
    * @throws LockstepError on every rank when the loss is not finite, naming the ranks where; parameters are untouched.
    */
   async step(x: BatchInputs, y: BatchInputs): Promise<StepResult> {
-    const updates = await this.forwardBackward(x, y)
-    const { parameters, optimizer, profiler } = this
+    const start = performance.now()
+    // What waits from `accumulate` must be added first.
+    const overlapped = this.accumulating || this.overlap?.segments === 1 ? undefined : this.overlapped
+    const { updates, loss: ownLoss, samples: ownSamples } = await this.forwardBackward(x, y, overlapped)
+    const { parameters, profiler } = this
+    const exchange = overlapped ?? this.exchange
     if (this.accumulating) add(parameters.reduced, parameters.sums)
     this.accumulating = false
-    const ownLoss = parameters.stats[0]! / parameters.stats[1]!
-    const ownBad = this.exchange.needsFinite && !Number.isFinite(l2Norm(parameters.gradients))
-    parameters.stats[2] = Number(ownBad)
-    const moment = { step: this.steps + 1, samples: parameters.stats[1]! }
-    const averages = averageOverRanks(this.links, updates, parameters.stats[1]!)
+    const ownBad = exchange.needsFinite && !Number.isFinite(l2Norm(parameters.gradients))
+    if (ownBad) parameters.stats[2] = 1
+    const averages = averageOverRanks(this.links, updates, ownSamples)
     // Awaited below; when the gradients fail first, its own failure has nothing to add.
     averages.catch(() => {})
     let result: StepResult | undefined
-    let updated = 0
-    for await (const { end } of this.exchange.sum(moment)) {
+    const update = this.updatesOf(exchange)
+    for await (const bucket of exchange.sum({ step: this.steps + 1, samples: ownSamples })) {
       if (result === undefined) {
         const [loss, samples, bad] = parameters.stats as unknown as [number, number, number]
         if (!Number.isFinite(loss) || bad > 0) break
         result = { loss: loss / samples, samples }
       }
-      const arrived = end - STATS
-      const to = updatable(optimizer.granularity, parameters.tensors, arrived, parameters.trainable.length)
       profiler?.mark('exchange')
-      if (to > updated) this.update(updated, to, 1 / result.samples)
+      update(bucket, 1 / result.samples)
       profiler?.mark('optimizer')
-      updated = to
     }
     const states = await averages
     profiler?.mark('exchange')
@@ -206,6 +234,7 @@ export class Ddp {
     await this.computing.constrain()
     this.steps++
     profiler?.endStep()
+    await this.overlap?.took?.(performance.now() - start)
     return result
   }
 
@@ -214,7 +243,7 @@ export class Ddp {
    * weighs every sample of every micro-batch alike. PyTorch's `no_sync`. @returns the mean loss of this rank's batch.
    */
   async accumulate(x: BatchInputs, y: BatchInputs): Promise<number> {
-    this.takeOver(await this.forwardBackward(x, y))
+    this.takeOver((await this.forwardBackward(x, y)).updates)
     const { sums, reduced, stats } = this.parameters
     if (this.accumulating) add(sums, reduced)
     else sums.set(reduced)
@@ -347,23 +376,59 @@ export class Ddp {
   }
 
   /** Fills the gradient buffer with sums over this rank's samples, and the stats with their loss and number. */
-  private async forwardBackward(x: BatchInputs, y: BatchInputs): Promise<readonly Update[]> {
+  private async forwardBackward(
+    x: BatchInputs,
+    y: BatchInputs,
+    overlapped?: OverlappedExchange,
+  ): Promise<Pass> {
     const [features, labels] = this.readBatch(x, y)
     const samples = features[0]!.spec.shape[0]!
     const key = [this.seed, this.links.rank, this.passes++]
+    const { stats } = this.parameters
     this.profiler?.mark('between steps (data)')
-    const updates = await this.computing.train(features, labels, samples, key)
+    stats.fill(0)
+    stats[1] = samples
+    let loss: number | undefined
+    const watch = overlapped && {
+      segments: this.overlap!.segments,
+      made: (gradients: readonly number[]) => {
+        loss ??= stats[0]! / samples
+        overlapped.made(gradients)
+      },
+    }
+    const updates = await this.computing.train(features, labels, samples, key, watch)
     this.profiler?.mark('forward and backward')
-    this.parameters.stats[1] = samples
-    return updates
+    return { updates, loss: loss ?? stats[0]! / samples, samples }
   }
 
   private takeOver(updates: readonly Update[]): void {
     for (const { param, value } of updates) this.views[param]!.set(value)
   }
 
+  /** What to do with each part of the gradients as it arrives: the next update of as much as is allowed by then. */
+  private updatesOf(exchange: GradientExchange): (bucket: Bucket, gradScale: number) => void {
+    const { parameters, optimizer, overlapped } = this
+    const { tensors, trainable, reduced } = parameters
+    const inOrder = exchange !== overlapped
+    const { granularity } = optimizer
+    let [arrived, updated] = [0, 0]
+    return ({ start, end }, gradScale) => {
+      arrived += end - start
+      // Buckets out of order hold whole tensors.
+      if (granularity === 'element' || (granularity === 'tensor' && !inOrder)) {
+        this.update(Math.max(0, start - STATS), end - STATS, gradScale)
+        return
+      }
+      const reached = inOrder || arrived === reduced.length ? arrived - STATS : 0
+      const to = updatable(granularity, tensors, reached, trainable.length)
+      this.update(updated, to, gradScale)
+      updated = to
+    }
+  }
+
   /** The optimizer's next step on the trainable floats [from, to). */
   private update(from: number, to: number, gradScale: number): void {
+    if (to <= from) return
     const { trainable, gradients, slots, tensors } = this.parameters
     const part = { params: trainable, grads: gradients, slots, tensors, step: this.steps + 1, gradScale }
     this.optimizer.update(partOf(part, from, to))

@@ -12,6 +12,14 @@ export interface Evaluation {
   readonly predictions: readonly Output[]
 }
 
+/** Somebody who wants gradients before all of them are there. */
+export interface GradientWatch {
+  /** Into how many parts a pass should be cut. An engine that cannot does without, and tells nothing. */
+  readonly segments: number
+  /** Gradients of the trainable parameters at these positions are in the buffer, and so is the loss. */
+  made(positions: readonly number[]): void
+}
+
 export interface Engine {
   readonly name: 'onnx' | 'tfjs'
   /** Milliseconds spent so far on preparing programs. */
@@ -25,6 +33,7 @@ export interface Engine {
     y: readonly Input[],
     weight: number,
     key: readonly number[],
+    watch?: GradientWatch,
   ): Promise<readonly Update[]>
   /** Loss and predictions, random layers switched off. */
   evaluate(x: readonly Input[], y: readonly Input[]): Promise<Evaluation>

@@ -27,8 +27,8 @@ export class FallbackEngine implements Engine {
     return this.compiled.compileMs
   }
 
-  train(x: readonly Input[], y: readonly Input[], weight: number, key: readonly number[]) {
-    return this.orEagerly((engine) => engine.train(x, y, weight, key))
+  train(...pass: Parameters<Engine['train']>) {
+    return this.orEagerly((engine) => engine.train(...pass))
   }
 
   evaluate(x: readonly Input[], y: readonly Input[]) {

@@ -10,7 +10,7 @@ import { LockstepError } from '../../errors.js'
 import type { Input } from '../batch.js'
 import type { Model } from '../model.js'
 import type { Parameters } from '../parameters.js'
-import { type Engine, type Evaluation, NO_PREDICT, type ProgramWatch } from './engine.js'
+import { type Engine, type Evaluation, type GradientWatch, NO_PREDICT, type ProgramWatch } from './engine.js'
 import { Constraints } from './onnx-constraints.js'
 
 export class OnnxEngine implements Engine {
@@ -41,9 +41,13 @@ export class OnnxEngine implements Engine {
     y: readonly Input[],
     weight: number,
     key: readonly number[],
+    watch?: GradientWatch,
   ): Promise<readonly Update[]> {
-    const program = await remember(this.training, shapeKey(x, y), () => this.compileTraining(x, y))
-    await program.run([...dataOf(x, y), Float32Array.of(weight)], key)
+    const segments = watch?.segments ?? 1
+    const program = await remember(this.training, `${segments} ${shapeKey(x, y)}`, () =>
+      this.compileTraining(x, y, segments),
+    )
+    await program.run([...dataOf(x, y), Float32Array.of(weight)], key, watch?.made)
     return program.updates.toSorted((a, b) => a.param - b.param)
   }
 
@@ -72,7 +76,11 @@ export class OnnxEngine implements Engine {
     this.forward.clear()
   }
 
-  private async compileTraining(x: readonly Input[], y: readonly Input[]): Promise<Program> {
+  private async compileTraining(
+    x: readonly Input[],
+    y: readonly Input[],
+    segments: number,
+  ): Promise<Program> {
     const { model, parameters } = this
     const request = {
       ...this.request(x, y),
@@ -86,6 +94,7 @@ export class OnnxEngine implements Engine {
       },
       outputs: [parameters.stats.subarray(0, 1)],
       gradients: parameters.gradientViews(),
+      segments,
     } satisfies ProgramRequest
     const program = await this.compile(request, this.watch?.sessionFile())
     this.watch?.compiled('training', shapeKey(x, y), program)
