@@ -44,7 +44,7 @@ export function findRootCause(states: readonly RankState[], lost: readonly LostN
     ...lastLines(first, states.length),
     ...stack(first, alike),
     ...states.filter((state) => state === first || state.running).flatMap(hints),
-    cause(first, alike),
+    first.failure?.timedOut ? waiting(first, states) : cause(first, alike),
   ]
   return { report: report.join('\n'), exitCode: exitCode(first) }
 }
@@ -86,6 +86,13 @@ function cause(first: RankState, alike: readonly RankState[]): string {
   const who = `ddp-launch: ${name(alike)}`
   if (!first.failure) return `${who} ${describeEnd(first)}`
   return `${who} failed with exit code ${exitCode(first)}: ${headline(shortest(alike))}`
+}
+
+/** Whoever waited in vain has failed; who never came still runs. */
+function waiting(witness: RankState, states: readonly RankState[]): string {
+  const stuck = states.filter((state) => state.running && state.failure === undefined)
+  if (stuck.length === 0) return cause(witness, [witness])
+  return `ddp-launch: ${name(stuck)} kept the others waiting; rank ${witness.rank} saw: ${headline(witness.failure!.text)}`
 }
 
 function stack(first: RankState, alike: readonly RankState[]): string[] {

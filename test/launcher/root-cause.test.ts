@@ -101,6 +101,21 @@ describe('root cause', () => {
     })
   })
 
+  it('is the rank that still runs when another has waited in vain', () => {
+    const vain = failure('barrier() made no progress for 60 s', {
+      oneLine: true,
+      exitCode: 2,
+      timedOut: true,
+    })
+    const stuck = state(1, { ...running, hints: ['it was in\n    at loop (train.ts:3:1)'] })
+    expect(findRootCause([state(0, { code: 2, failure: vain }), stuck, state(2, lost(3))])).toEqual({
+      exitCode: 2,
+      report:
+        'ddp-launch: rank 1: it was in\n    at loop (train.ts:3:1)\n' +
+        'ddp-launch: rank 1 (pid 101) kept the others waiting; rank 0 saw: barrier() made no progress for 60 s',
+    })
+  })
+
   it('is named with its host where there are several', () => {
     expect(findRootCause([state(5, { code: 3, hostName: 'node-b' })]).report).toBe(
       'ddp-launch: rank 5 (pid 105 on node-b) ended with exit code 3',
