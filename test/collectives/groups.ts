@@ -56,7 +56,8 @@ export function onHosts(
   options: Partial<HierarchicalOptions> = {},
   of: (rank: number) => Partial<HierarchicalOptions> = () => ({}),
 ): Promise<Communicator[]> {
-  const exchange = mapExchange()
+  const { set, get } = mapExchange()
+  const exchange = { set, get: (key: string) => get(key, 20_000) } // a short timeout is for operations
   const sharing = { waiting: { spins: 0, yields: 0, blocks: false }, stageBytes: 65_536 }
   const common = { size: names.length, token: TOKEN, exchange, timeoutMs: 10_000, sharing, ...options }
   return Promise.all(

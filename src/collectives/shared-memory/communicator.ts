@@ -50,9 +50,11 @@ export class SharedMemoryCommunicator extends CheckedCommunicator {
     return reason
   }
 
-  /** Breaks this group, on all of its ranks. */
+  /** Breaks this group, on all of its ranks, by an error from elsewhere, which keeps its own report. */
   abort(error: CollectiveError): void {
+    const { recentOperations } = error
     this.#world.fate.fail(error)
+    if (recentOperations.length > 0) error.recentOperations = recentOperations
   }
 
   override close(): Promise<void> {
