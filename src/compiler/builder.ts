@@ -138,36 +138,26 @@ export class Builder {
    * drift apart sooner.
    */
   reduce(op: string, name: string, of: Spec, axes: readonly number[]): string {
+    const { shape, dtype } = of
+    const without = (removed: readonly number[]) => shape.filter((_, i) => !removed.includes(i))
     // onnxruntime takes twenty times as long to reduce the second dimension when the first is 1.
-    const leading = this.portable
-      ? 0
-      : Math.max(
-          of.shape.findIndex((n) => n !== 1),
-          0,
-        )
-    const shape = of.shape.slice(leading)
-    const inner = axes.filter((axis) => axis >= leading).map((axis) => axis - leading)
-    const within = inner.filter((axis) => axis !== 0)
-    const steps = inner.includes(0) && within.length > 0 ? [within, [0]] : inner.length > 0 ? [inner] : []
-    const reduced = steps.reduce(
-      (result, step) => {
-        const rest = result.shape.filter((_, i) => !step.includes(i))
-        const isSum = op === 'ReduceSum' && of.dtype === 'float32' && !this.portable
-        return {
-          shape: rest,
-          name:
-            isSum && step.length === 1 && step[0] === 0
-              ? this.sumRows(result.name, result.shape[0]!, rest)
-              : this.add(op, [result.name, this.ints(step)], { keepdims: 0 }),
-        }
-      },
-      { name: leading > 0 ? this.reshape(name, shape) : name, shape },
-    )
-    if (leading === 0) return reduced.name
-    return this.reshape(
-      reduced.name,
-      of.shape.filter((_, i) => !axes.includes(i)),
-    )
+    if (shape[0] === 1 && !this.portable) {
+      const rest = { shape: shape.slice(1), dtype }
+      const inner = axes.filter((axis) => axis > 0).map((axis) => axis - 1)
+      return this.reshape(this.reduce(op, this.reshape(name, rest.shape), rest, inner), without(axes))
+    }
+    const within = axes.filter((axis) => axis !== 0)
+    if (within.length > 0) {
+      const reduced = this.add(op, [name, this.ints(within)], { keepdims: 0 })
+      return within.length === axes.length
+        ? reduced
+        : this.reduce(op, reduced, { shape: without(within), dtype }, [0])
+    }
+    if (axes.length === 0) return name
+    if (op === 'ReduceSum' && dtype === 'float32' && !this.portable) {
+      return this.sumRows(name, shape[0]!, without(axes))
+    }
+    return this.add(op, [name, this.ints(axes)], { keepdims: 0 })
   }
 
   /** The float32 sum over the first of the dimensions [count, ...shape]: as a product with ones, up to ten times as fast. */

@@ -71,5 +71,6 @@ function bordersOf(
     // Here or after the next, whichever is nearer to the share.
     if (next && bytes + next.bytes / 2 >= share && next.at > gradient.at) borders.push(gradient.at + 1)
   }
-  return [...borders.slice(0, count - 1), length]
+  // A graph without nodes has outputs too: those that are inputs.
+  return [...borders.slice(0, count - 1), Math.max(length, 1)]
 }
