@@ -10,7 +10,7 @@ import torch.distributed.checkpoint as dcp
 
 warnings.filterwarnings("ignore")
 directory, kind = sys.argv[1:]
-dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+dist.init_process_group("gloo", init_method=f"file://{directory}.store", rank=0, world_size=1)
 sizes = [1728] + [36864] * 4 + [73728, 147456, 147456, 147456, 8192] + [294912, 589824, 589824, 589824, 32768]
 sizes += [1179648, 2359296, 2359296, 2359296, 131072, 5120, 10] + [512] * 38
 state = {f"{slot}{i}": torch.randn(n) for slot in ("p", "m", "v") for i, n in enumerate(sizes)}
