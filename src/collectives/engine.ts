@@ -53,10 +53,11 @@ export class Engine {
   /**
    * Runs `call` on `data`, in place, when all earlier ones have ended. Settles when everything is received and
    * everything is written, so `data` may then be used for anything.
+   * @param sequence its number in the channel, where this engine does not run all of them.
    * @returns the payload bytes handed to the links.
    */
-  run(call: Call, data: Numbers): Promise<number> {
-    const done = this.#tail.then(() => this.#execute(call, data))
+  run(call: Call, data: Numbers, sequence?: number): Promise<number> {
+    const done = this.#tail.then(() => this.#execute(call, data, sequence))
     this.#tail = done.catch(() => {})
     return done
   }
@@ -66,9 +67,9 @@ export class Engine {
     await this.#tail
   }
 
-  async #execute(call: Call, data: Numbers): Promise<number> {
+  async #execute(call: Call, data: Numbers, sequence?: number): Promise<number> {
     const { bytesSent } = this.links
-    const flight = this.links.begin(call)
+    const flight = this.links.begin(call, sequence)
     const stop = this.#watch(flight)
     try {
       await ALGORITHMS[call.operation](this.links, data, call)

@@ -21,21 +21,43 @@ export class FlightRecorder {
   readonly #channel: string
   readonly #flights: (Flight | undefined)[] = new Array(KEPT).fill(undefined)
   #last = 0
+  /** Told of every operation that starts or ends. */
+  changed: ((flight: Flight) => void) | undefined
+  /** The channel's last operation, where another thread runs some of them too. */
+  elsewhere: (() => Flight | undefined) | undefined
 
   constructor(channel = '') {
     this.#channel = channel
   }
 
   /** Sequence numbers start at 1: 0 means that nothing has been called yet. */
-  start(call: Call): Flight {
-    const sequence = ++this.#last
-    const flight = { sequence, call, channel: this.#channel, started: performance.now(), ended: undefined }
+  start(call: Call, sequence = this.#last + 1): Flight {
+    this.#last = sequence
+    const flight: Flight = {
+      sequence,
+      call,
+      channel: this.#channel,
+      started: performance.now(),
+      ended: undefined,
+    }
     this.#flights[sequence % KEPT] = flight
+    this.changed?.(flight)
     return flight
   }
 
+  end(flight: Flight): void {
+    flight.ended = performance.now()
+    this.changed?.(flight)
+  }
+
+  /** The last one here. */
   get last(): Flight | undefined {
     return this.find(this.#last)
+  }
+
+  /** The last one of all. */
+  get latest(): Flight | undefined {
+    return this.elsewhere?.() ?? this.last
   }
 
   find(sequence: number): Flight | undefined {

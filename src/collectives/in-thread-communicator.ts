@@ -1,11 +1,12 @@
 /**
  * A communicator whose collectives run in the caller's own thread, over any transport. Simple to test and to debug;
- * a rank that computes does not send meanwhile, which is what worker-communicator.ts has a worker for.
+ * a rank that computes does not send meanwhile, which is what worker-runner.ts has a worker for.
  */
 import { allocate, bytesOf, bytesPerElement } from './call.js'
 import { type Channel, worldChannel } from './channel.js'
 import type { Communicator } from './communicator.js'
 import type { Engine } from './engine.js'
+import type { Links } from './links.js'
 import { CheckedCommunicator, type Runner, type Task } from './runner.js'
 import { singleRank } from './single.js'
 import { Station } from './station.js'
@@ -25,7 +26,7 @@ export function inThread(transport: Transport, { timeoutMs = 60_000 }: InThreadO
   )
 }
 
-class InThreadRunner implements Runner {
+export class InThreadRunner implements Runner {
   readonly #station: Station
   readonly #engine: Engine
   readonly #leave: () => Promise<void>
@@ -35,6 +36,10 @@ class InThreadRunner implements Runner {
     this.#station = station
     this.#engine = station.open(channel)
     this.#leave = leave
+  }
+
+  get links(): Links {
+    return this.#engine.links
   }
 
   get rank(): number {

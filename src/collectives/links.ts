@@ -83,21 +83,26 @@ export class Links {
     return viewOf(dtype, this.#scratch.buffer, elements, this.#scratch.byteOffset)
   }
 
-  begin(call: Call): Flight {
+  /** `sequence`: its number, where it was given one already. */
+  begin(call: Call, sequence?: number): Flight {
     if (this.failure) throw this.failure
-    this.#current = this.recorder.start(call)
+    this.#current = this.recorder.start(call, sequence)
     this.lastProgress = performance.now()
-    this.#mailboxes.forEach((mailbox, member) => {
-      const early = mailbox.next
-      if (early && early.sequence <= this.#current!.sequence) this.#agrees(member, early)
-    })
-    if (this.failure) throw this.failure
+    this.#judgeEarly(this.#current)
     return this.#current
   }
 
   end(flight: Flight): void {
-    flight.ended = performance.now()
+    this.recorder.end(flight)
     this.#current = undefined
+  }
+
+  /** Numbers an operation of this channel that other links run; `recorder.end` ends it. */
+  note(call: Call): Flight {
+    if (this.failure) throw this.failure
+    const flight = this.recorder.start(call)
+    this.#judgeEarly(flight)
+    return flight
   }
 
   /** Hands a block of up to `BLOCK_BYTES` to the link to `to`; it stays untouched until `flushed`. */
@@ -184,6 +189,14 @@ export class Links {
       this.#lastHeader = { sequence, length, bytes }
     }
     return this.#lastHeader.bytes
+  }
+
+  #judgeEarly({ sequence }: Flight): void {
+    this.#mailboxes.forEach((mailbox, member) => {
+      const early = mailbox.next
+      if (early && early.sequence <= sequence) this.#agrees(member, early)
+    })
+    if (this.failure) throw this.failure
   }
 
   readonly #left = (): void => {

@@ -30,6 +30,11 @@ export function staysWhole({ operation }: Call): boolean {
   return WHOLE.has(operation)
 }
 
+/** The largest working buffer that any rank has for this call, in elements: the same on all. */
+export function workingElements(call: Call, size: number): number {
+  return partsOf(call, size).reduce((sum, length) => sum + length, 0)
+}
+
 /** The pieces of `task`, in order, with working buffers of about `most` elements or fewer. At least one. */
 export function piecesOf(task: Task, size: number, most: number): Piece[] {
   const { call, elements, input, output } = task

@@ -4,8 +4,9 @@
 import type { Channel } from './channel.js'
 import { Engine } from './engine.js'
 import type { CollectiveError } from './failures.js'
-import { Switchboard } from './switchboard.js'
+import { Switchboard, type Twin } from './switchboard.js'
 import type { Transport } from './transport.js'
+import type { Frame } from './wire/frame.js'
 
 export class Station {
   readonly #board: Switchboard
@@ -13,8 +14,8 @@ export class Station {
   readonly #engines = new Map<number, Engine>()
 
   /** A collective fails once nothing has moved in its channel for `timeoutMs`. */
-  constructor(transport: Transport, timeoutMs: number) {
-    this.#board = new Switchboard(transport)
+  constructor(transport: Transport, timeoutMs: number, twin?: Twin) {
+    this.#board = new Switchboard(transport, twin)
     this.#timeoutMs = timeoutMs
   }
 
@@ -33,8 +34,18 @@ export class Station {
     return this.#engines.get(id)!
   }
 
-  abort(error: CollectiveError): void {
-    this.#board.fail(error)
+  get failure(): CollectiveError | undefined {
+    return this.#board.failure
+  }
+
+  /** Ends everything; without `tell` the other ranks are not told. */
+  abort(error: CollectiveError, tell = true): void {
+    this.#board.fail(error, tell)
+  }
+
+  /** Asks the other ranks of a channel where they are: by rank in the world, within `graceMs`. */
+  ask(channel: Channel, graceMs: number): Promise<ReadonlyMap<number, Frame>> {
+    return this.#board.ask(channel, graceMs)
   }
 
   /** Waits for what is in flight, says goodbye and frees the transport. */

@@ -13,6 +13,13 @@ import { Mailbox } from './mailbox.js'
 import type { Transport, TransportEvents } from './transport.js'
 import { encodeHeader, type Frame, REASON_BYTES } from './wire/frame.js'
 
+/** The other switchboard of this rank, if it has two: what ends one ends both. */
+export interface Twin {
+  failed(error: CollectiveError): void
+  /** Does the asking for this one. */
+  ask?(channel: Channel, graceMs: number): Promise<ReadonlyMap<number, Frame>>
+}
+
 /** Channels that peers may use before this rank opens them. */
 const UNOPENED_CHANNELS = 1024
 const NOTHING = new Uint8Array(0)
@@ -20,6 +27,7 @@ const NOTHING = new Uint8Array(0)
 export class Switchboard implements Board, TransportEvents {
   failure: CollectiveError | undefined
   readonly #transport: Transport
+  readonly #twin: Twin | undefined
   /** By rank in the world. */
   readonly #inboxes: readonly Inbox[]
   /** By channel, then by rank in the world. */
@@ -29,8 +37,9 @@ export class Switchboard implements Board, TransportEvents {
   /** Who asks where others are: by channel, what to do with each answer. */
   readonly #asking = new Map<number, (peer: number, status: Frame) => void>()
 
-  constructor(transport: Transport) {
+  constructor(transport: Transport, twin?: Twin) {
     this.#transport = transport
+    this.#twin = twin
     this.#inboxes = Array.from({ length: transport.size }, (_, peer) => new Inbox(this.#owner(peer)))
     transport.start(this)
   }
@@ -76,7 +85,9 @@ export class Switchboard implements Board, TransportEvents {
   }
 
   /** Asks the members of a channel for their last operation in it, and gives them `graceMs` to answer. */
-  async ask({ id, ranks }: Channel, graceMs: number): Promise<ReadonlyMap<number, Frame>> {
+  async ask(channel: Channel, graceMs: number): Promise<ReadonlyMap<number, Frame>> {
+    if (this.#twin?.ask) return this.#twin.ask(channel, graceMs)
+    const { id, ranks } = channel
     const statuses = new Map<number, Frame>()
     this.#asking.set(id, (peer, status) => statuses.set(peer, status))
     for (const peer of ranks) {
@@ -100,6 +111,7 @@ export class Switchboard implements Board, TransportEvents {
     for (const inbox of this.#inboxes) inbox.deafen()
     for (const links of this.#channels.values()) links.failed(error)
     if (tell) this.#tell(error)
+    this.#twin?.failed(error)
   }
 
   async close(): Promise<void> {
@@ -138,7 +150,7 @@ export class Switchboard implements Board, TransportEvents {
   /** Where this rank is, over all its channels. */
   whereabouts(): string {
     const recorders = [...this.#channels.values()].map(({ recorder }) => recorder)
-    const last = recorders.map(({ last }) => last).filter((flight) => flight !== undefined)
+    const last = recorders.map(({ latest }) => latest).filter((flight) => flight !== undefined)
     const latest = (flights: readonly Flight[]) => flights.toSorted((a, b) => a.started - b.started).at(-1)
     return whereabouts(latest(last.filter(({ ended }) => ended === undefined)), latest(last))
   }
@@ -162,7 +174,7 @@ export class Switchboard implements Board, TransportEvents {
   }
 
   #answer(peer: number, channel: number): void {
-    const last = this.#channels.get(channel)?.recorder.last
+    const last = this.#channels.get(channel)?.recorder.latest
     const known = last ? { sequence: last.sequence, call: last.call } : { sequence: 0 }
     this.control(peer, { kind: 'status', channel, ...known, length: 0 })
   }

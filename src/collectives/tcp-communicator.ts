@@ -4,11 +4,15 @@
 import { LockstepError } from '../errors.js'
 import { worldChannel } from './channel.js'
 import type { Communicator } from './communicator.js'
+import { toRecord } from './failures.js'
 import { loadForeignMemory } from './foreign-memory.js'
 import { CheckedCommunicator, type Runner } from './runner.js'
 import { singleRank } from './single.js'
-import type { Address, TransportKind } from './transports/mesh.js'
-import { WorkerLink, WorkerRunner } from './worker-runner.js'
+import { Station } from './station.js'
+import { listen } from './transports/listen.js'
+import type { Address, Mesh, TransportKind } from './transports/mesh.js'
+import { WorkerLink } from './worker-link.js'
+import { WorkerRunner } from './worker-runner.js'
 
 /** Where ranks learn each other's address: a key-value store that all of them see. */
 export interface AddressExchange {
@@ -53,27 +57,47 @@ export async function connectTcpRunner(options: TcpOptions): Promise<Runner> {
     staged = false,
   } = options
   const foreign = staged ? undefined : await loadForeignMemory()
-  const link = new WorkerLink({ kind, rank, size, token, host, timeoutMs }, foreign)
+  const mesh = { rank, size, token, host, timeoutMs }
+  const link = new WorkerLink({ ...mesh, kind }, foreign)
+  let near: Mesh | undefined
   try {
-    const { address } = await link.next('listening')
-    await exchange.set(`addr/${rank}`, JSON.stringify(address))
-    const addresses = Array.from({ length: size }, (_, peer) =>
-      peer === rank ? address : lookUp(peer, options, timeoutMs),
-    )
-    link.post({ type: 'connect', addresses: await Promise.all(addresses) })
-    await link.next('connected')
+    const listening = link.next('listening')
+    listening.catch(() => {}) // awaited below
+    near = await listen(kind, mesh)
+    const { address } = await listening
+    await Promise.all([
+      exchange.set(`addr/${rank}`, JSON.stringify(address)),
+      exchange.set(`near/${rank}`, JSON.stringify(near.address)),
+    ])
+    const [far, nearby] = await Promise.all([lookUpAll('addr', options), lookUpAll('near', options)])
+    link.post({ type: 'connect', addresses: far })
+    const [transport] = await Promise.all([near.connect(nearby), link.next('connected')])
+    transport.unref?.() // what is in flight keeps the process alive, wherever that is
+    const station = new Station(transport, timeoutMs, {
+      failed: (error) => link.post({ type: 'abort', failure: toRecord(error) }),
+      ask: (channel, graceMs) => link.ask(channel, graceMs),
+    })
+    link.failed = (error) => station.abort(error, false)
+    link.settled()
+    return new WorkerRunner(station, link, worldChannel(size))
   } catch (error) {
+    near?.close()
     await link.terminate()
     throw error
   }
-  link.settled()
-  return new WorkerRunner(link, worldChannel(size), () => link.close())
 }
 
-async function lookUp(peer: number, { rank, exchange }: TcpOptions, timeoutMs: number): Promise<Address> {
+function lookUpAll(name: string, options: TcpOptions): Promise<Address[]> {
+  return Promise.all(
+    Array.from({ length: options.size }, (_, peer) => lookUp(`${name}/${peer}`, peer, options)),
+  )
+}
+
+async function lookUp(key: string, peer: number, options: TcpOptions): Promise<Address> {
+  const { rank, exchange, timeoutMs = 60_000 } = options
   let text: string
   try {
-    text = await exchange.get(`addr/${peer}`, timeoutMs)
+    text = await exchange.get(key, timeoutMs)
   } catch (cause) {
     const what = `rank ${rank} waits for rank ${peer}, which has not said its address`
     throw new LockstepError(`${what}: ${(cause as Error).message}`, { cause })

@@ -29,6 +29,8 @@ export interface Transport {
   write(peer: number, header: Uint8Array, payload: Uint8Array, left: () => void): void
   /** Gives the link to `peer` up, in both directions and at once. */
   disconnect(peer: number): void
+  /** From now on the links alone keep no process alive, where they otherwise would. */
+  unref?(): void
   /** Sends what is written, then frees everything. Never rejects. */
   close(): Promise<void>
 }

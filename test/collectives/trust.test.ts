@@ -205,6 +205,61 @@ test('over TCP a rank that computes keeps sending and receiving', async () => {
   await closeAll(group)
 })
 
+describe('over TCP, where small operations run in one thread and large ones in another', () => {
+  const large = () => new Float32Array(100_000)
+  async function connected(timeoutMs?: number): Promise<Communicator[]> {
+    const group = await GROUPS.find(({ name }) => name === 'tcp')!.connect(2, timeoutMs)
+    onTestFinished(() => closeAll(group).then(() => {}))
+    return group
+  }
+
+  test('they end in the order they were called', async () => {
+    const group = await connected()
+    const ended: string[] = []
+    const calls = group.map(async (rank) => {
+      const sums = [large(), floats(), floats(), large(), large(), floats()].map((data) => data.fill(1))
+      await Promise.all(
+        sums.map((data, i) => rank.allReduce(data).then(() => ended.push(`${rank.rank}: ${i}`))),
+      )
+      for (const data of sums) expect(data.every((value) => value === 2)).toBe(true)
+    })
+    await Promise.all(calls)
+    for (const rank of ['0', '1']) {
+      expect(ended.filter((end) => end.startsWith(rank))).toEqual(
+        [0, 1, 2, 3, 4, 5].map((i) => `${rank}: ${i}`),
+      )
+    }
+  })
+
+  test('ranks that disagree about the size are told', async () => {
+    const group = await connected()
+    await Promise.all(group.map((rank) => rank.allReduce(large())))
+    await Promise.all(group.map((rank) => rank.barrier()))
+    const errors = await errorsOf([group[0]!.allReduce(floats()), group[1]!.allReduce(large())])
+    const later = await errorsOf(group.map((rank) => rank.allReduce(large())))
+    for (const [rank, error] of errors.entries()) {
+      expect(error.message).toContain('rank 0 called all_reduce(float32 × 100, sum) as its operation 3')
+      expect(error.message).toContain('rank 1 called all_reduce(float32 × 100000, sum) as its operation 3')
+      expect(error.message).toBe(later[rank]!.message)
+      const report = (error as CollectiveError).recentOperations
+      expect(report[0]).toMatch(/^#1 all_reduce\(float32 × 100000, sum\) \d+\.\d ms$/)
+      expect(report[1]).toMatch(/^#2 barrier\(\)/)
+      expect(report[2]).toMatch(/^#3 all_reduce.* not ended/)
+    }
+  })
+
+  test('a rank that computes still says where it is', async () => {
+    const group = await connected(2000)
+    await Promise.all(group.map((rank) => rank.allReduce(large())))
+    await Promise.all(group.map((rank) => rank.barrier()))
+    const waiting = errorsOf([group[0]!.allReduce(large())])
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3500) // both ranks' threads: only workers answer
+    const [error] = await waiting
+    expect(error!.message).toContain('rank 1 has not called it (its last is operation 2, barrier())')
+  })
+})
+
 test('a rank whose links end is a PeerFailedError on all others, also when idle', async () => {
   for (const idle of [false, true]) {
     const transports = memoryTransports(4)

@@ -43,6 +43,13 @@ export class LinkTransport implements Transport {
     sending.destroy()
   }
 
+  unref(): void {
+    for (const link of this.#links) {
+      link?.receiving.unref()
+      link?.sending.unref()
+    }
+  }
+
   async close(): Promise<void> {
     this.#events = undefined
     const links = this.#links.filter((link) => link !== undefined)

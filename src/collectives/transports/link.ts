@@ -18,6 +18,8 @@ export interface Receiving {
     space: () => Uint8Array | undefined,
     closed: (reason: string) => void,
   ): void
+  /** From now on it keeps no process alive. */
+  unref(): void
   destroy(): void
 }
 
@@ -30,6 +32,8 @@ export interface Sending {
   write(header: Uint8Array, payload: Uint8Array, left: () => void): void
   /** Sends what is written and says that it was the last; settles once that has left, or no longer can. */
   end(): Promise<void>
+  /** From now on it keeps no process alive. */
+  unref(): void
   destroy(): void
 }
 

@@ -70,6 +70,10 @@ class TcpReceiving implements Receiving {
     if (stream.destroyed) queueMicrotask(() => closed('its connection closed'))
   }
 
+  unref(): void {
+    this.stream.unref()
+  }
+
   destroy(): void {
     this.stream.destroy()
   }
@@ -120,6 +124,10 @@ class TcpSending implements Sending {
       stream.once('finish', done).once('close', done)
       stream.end()
     })
+  }
+
+  unref(): void {
+    this.stream.unref()
   }
 
   destroy(): void {

@@ -6,6 +6,7 @@
  * gradients do not compress, and it costs more than the network.
  */
 import { createServer, type Server } from 'node:http'
+import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { type RawData, WebSocket, WebSocketServer } from 'ws'
 import { LockstepError } from '../../errors.js'
@@ -43,7 +44,7 @@ export class WebSocketDoor implements Door {
       }
       upgrades.handleUpgrade(request, socket, head, (ws) => {
         request.socket.setNoDelay(true)
-        come(new WebSocketSending(ws))
+        come(new WebSocketSending(ws, request.socket))
       })
     })
     return new Promise((resolve, reject) => {
@@ -110,10 +111,14 @@ class HandshakeStream extends Duplex {
 class WebSocketReceiving implements Receiving {
   readonly stream: HandshakeStream
   readonly #ws: WebSocket
+  #socket: Socket | undefined
 
   constructor(ws: WebSocket) {
     this.#ws = ws
     this.stream = new HandshakeStream(ws)
+    ws.once('upgrade', ({ socket }) => {
+      this.#socket = socket
+    })
   }
 
   start(
@@ -131,6 +136,10 @@ class WebSocketReceiving implements Receiving {
     if (ws.readyState === ws.CLOSED) queueMicrotask(() => closed('its connection closed'))
   }
 
+  unref(): void {
+    this.#socket?.unref()
+  }
+
   destroy(): void {
     this.#ws.terminate()
   }
@@ -139,9 +148,11 @@ class WebSocketReceiving implements Receiving {
 class WebSocketSending implements Sending {
   readonly stream: HandshakeStream
   readonly #ws: WebSocket
+  readonly #socket: Socket
 
-  constructor(ws: WebSocket) {
+  constructor(ws: WebSocket, socket: Socket) {
     this.#ws = ws
+    this.#socket = socket
     this.stream = new HandshakeStream(ws)
   }
 
@@ -171,6 +182,10 @@ class WebSocketSending implements Sending {
       })
       ws.close() // behind all that was sent
     })
+  }
+
+  unref(): void {
+    this.#socket.unref()
   }
 
   destroy(): void {
