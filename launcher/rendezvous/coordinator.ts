@@ -10,17 +10,8 @@
  */
 import type { RankState } from '../rank-state.js'
 import { findRootCause, type LostNode, signalExitCode, type Verdict } from '../root-cause.js'
+import { refusalOf, type Terms } from './admission.js'
 import type { Assignment, Hello, Order, Report, StopReason } from './messages.js'
-
-export interface Terms {
-  readonly version: string
-  readonly jobName: string | undefined
-  readonly runId: string
-  readonly nodes: { readonly min: number; readonly max: number }
-  readonly maxRestarts: number
-  readonly meetSeconds: number
-  readonly lastCallSeconds: number
-}
 
 export interface Member {
   readonly hello: Hello
@@ -73,7 +64,8 @@ export class Coordinator {
 
   /** Takes a node in, or sends it away with the reason. */
   add(member: Member): void {
-    const refusal = this.#refusal(member.hello)
+    const here = this.#members.map(({ hello }) => hello)
+    const refusal = this.#isOver ? 'the job is over' : refusalOf(member.hello, this.#terms, here)
     if (refusal !== undefined) {
       member.send({ op: 'end', report: `ddp-launch: ${refusal}`, exitCode: 2 })
       return
@@ -101,34 +93,6 @@ export class Coordinator {
     round.lost.push({ hostName: member.hello.hostName, address: member.hello.address, reason })
     if (round.stopping !== 'failure') this.#stop(round, 'failure', false)
     this.#finishIfEnded()
-  }
-
-  #refusal(hello: Hello): string | undefined {
-    const { version, jobName, nodes } = this.#terms
-    const who = `node ${hello.hostName} (${hello.address})`
-    if (this.#isOver) return `the job is over: ${who} came too late`
-    if (hello.version !== version) {
-      return `${who} has lockstep ${hello.version}, the node at the endpoint ${version}: install the same everywhere`
-    }
-    if (hello.jobName !== jobName) {
-      const [theirs, ours] = [hello.jobName, jobName].map((name) =>
-        name === undefined ? 'none' : `"${name}"`,
-      )
-      return `${who} has --rdzv-id ${theirs}, the node at the endpoint ${ours}: another job has this endpoint, or one --rdzv-id is wrong`
-    }
-    const [theirs, ours] = [termsGiven(hello), termsGiven(this.#terms)]
-    if (theirs !== ours)
-      return `${who} has ${theirs}, the node at the endpoint ${ours}: give all nodes the same`
-    const twin = this.#members.find(
-      (member) => hello.nodeRank !== undefined && member.hello.nodeRank === hello.nodeRank,
-    )
-    if (twin) {
-      const other = `${twin.hello.hostName} (${twin.hello.address})`
-      return `--node-rank ${hello.nodeRank} is claimed by two nodes, ${other} and ${hello.hostName} (${hello.address}): give each its own`
-    }
-    if (this.#members.length >= nodes.max)
-      return `the job has all its ${nodes.max} nodes (--nnodes): ${who} is one too many`
-    return undefined
   }
 
   /** Waits for the first of: all nodes; enough nodes and the last call over; too long. */
@@ -285,10 +249,6 @@ export class Coordinator {
     this.#members = this.#members.filter((other) => other !== member)
     this.#leaving.delete(member)
   }
-}
-
-function termsGiven({ nodes: { min, max }, maxRestarts }: Pick<Terms, 'nodes' | 'maxRestarts'>): string {
-  return `--nnodes ${min === max ? max : `${min}:${max}`} --max-restarts ${maxRestarts}`
 }
 
 /** By the numbers that users gave, then in the order in which they came. */

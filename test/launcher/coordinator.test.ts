@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { RankState } from '../../launcher/rank-state.js'
-import { Coordinator, type Member, type Terms } from '../../launcher/rendezvous/coordinator.js'
+import type { Terms } from '../../launcher/rendezvous/admission.js'
+import { Coordinator, type Member } from '../../launcher/rendezvous/coordinator.js'
 import type { Hello, Order } from '../../launcher/rendezvous/messages.js'
 
 const terms: Terms = {
