@@ -22,6 +22,7 @@ export async function reduceOwnSlice(
   op: NonNullable<Call['reduction']>,
 ): Promise<boolean> {
   const place = group.placeOf(data)
+  group.control.leaveTimeoutToLinks()
   group.control.show(place)
   await sync(group)
   if (place.region === 0 || !group.control.unanimous) {
@@ -43,6 +44,7 @@ export async function spreadSlices(
   slices: readonly Range[],
   inPlace: boolean,
 ): Promise<void> {
+  group.control.leaveTimeoutToLinks()
   if (!inPlace) return spreadInPieces(group, data, slices)
   for (const windows of ownWindows(memory, data, slices)) {
     const own = bytesOf(windows[group.rank]!)

@@ -158,7 +158,7 @@ describe.skipIf(reason !== undefined)(
     )
 
     test.each([1, 2])(
-      'a pulled cable, %i ranks a host: both sides name the other within the timeout',
+      'a pulled cable, %i ranks a host: with a timeout of 3 s both sides name the other within 4.5 s',
       async (perHost) => {
         const timeoutMs = 3000
         await start(perHost, timeoutMs)

@@ -89,6 +89,8 @@ export class Control {
   #layout = 0
   #region = 0
   #offset = 0
+  /** Of the current operation. */
+  #timeoutMs: number
 
   constructor(buffer: ArrayBuffer, system: System, fate: Fate, channel: Channel, options: ControlOptions) {
     const size = channel.ranks.length
@@ -97,6 +99,7 @@ export class Control {
     this.#channel = channel
     this.#system = system
     this.#options = options
+    this.#timeoutMs = options.timeoutMs
     this.#rank = channel.ranks.indexOf(fate.rank)
     this.#peers = channel.ranks.map((_, peer) => peer).filter((peer) => peer !== this.#rank)
     this.#doors = Array.from(
@@ -110,6 +113,7 @@ export class Control {
   /** @returns when it began, by `performance.now()`. */
   begin(call: Call): number {
     this.fate.orderly()
+    this.#timeoutMs = this.#options.timeoutMs
     this.#code = codeOf(call)
     this.#layout = call.layout ?? 0
     this.show(NOWHERE)
@@ -120,6 +124,14 @@ export class Control {
   show({ region, offset }: { readonly region: number; readonly offset: number }): void {
     this.#region = region
     this.#offset = offset
+  }
+
+  /**
+   * In this operation a rank may be late because its links to other hosts wait. Their timeout comes first, then, and breaks
+   * this group too: it knows better whose fault it is.
+   */
+  leaveTimeoutToLinks(): void {
+    this.#timeoutMs = 2 * this.#options.timeoutMs + 2000
   }
 
   /** @param now what the clock shows; it takes longer to look than some operations do. */
@@ -256,7 +268,7 @@ export class Control {
       this.fate.orderly()
       throw this.fate.fail(left ? this.#closedWorld(peer) : this.#died(peer))
     }
-    if (waited > this.#options.timeoutMs) throw this.fate.fail(this.#silence())
+    if (waited > this.#timeoutMs) throw this.fate.fail(this.#silence())
   }
 
   #missing(): number[] {
@@ -287,7 +299,7 @@ export class Control {
     const { sequence, call } = this.#log.last
     const missing = this.#missing().map((peer) => this.#lastOf(peer, sequence))
     const what = `${this.#describe(call)}, operation ${sequence} of ${this.#name(this.#rank)}, `
-    const silence = `made no progress for ${this.#options.timeoutMs / 1000} s`
+    const silence = `made no progress for ${this.#timeoutMs / 1000} s`
     return new CollectiveError(
       `${what}${silence}: ${missing.join(', ')}; see what they are doing, or raise the timeout (LOCKSTEP_TIMEOUT, in seconds)`,
     )
