@@ -4,8 +4,9 @@
  *   npm run -s test:leak -- [--steps 10000] [--save yes]
  *
  * The MLP for so many steps and the CNN for a tenth of them, with one rank and with two that share memory, an evaluation
- * after every twentieth. Ends with 1 where memory has grown by more than 5 % since the first tenth, or where there are
- * more tensors or sessions than then.
+ * after every twentieth. Ends with 1 where memory has grown by more than 5 %, or where there are more tensors or sessions
+ * than after a quarter of the steps. Memory is compared by medians, of the last quarter and of the first after the start:
+ * single figures hold what V8 and the kernel have not given back yet.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -13,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { formatTable, readFlags } from '../src/index.js'
-import { circumstances, rounded, saveResult } from './record.js'
+import { circumstances, median, rounded, saveResult } from './record.js'
 
 /** By one rank's process; rss and heap in bytes, after a garbage collection. */
 export interface Held {
@@ -28,9 +29,7 @@ const BATCH = 16
 
 const flags = readFlags({ steps: 10_000, save: ['no', 'yes'] })
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url))
-const rows = [
-  ['model', 'ranks', 'steps', 'MB after a tenth', 'MB most', 'growth', 'heap MB', 'tensors', 'sessions'],
-]
+const rows = [['model', 'ranks', 'steps', 'MB', 'growth', 'heap MB', 'tensors', 'sessions']]
 const runs = []
 let failed = false
 for (const [model, steps] of [
@@ -39,9 +38,10 @@ for (const [model, steps] of [
 ] as const) {
   for (const ranks of [1, 2]) {
     const all = measure(model, steps, ranks)
-    const [first, last] = [all.map((held) => held[1]!), all.map((held) => held.at(-1)!)]
-    const most = all.map((held) => Math.max(...held.slice(2).map(({ rss }) => rss)))
-    const growth = Math.max(...most.map((rss, rank) => rss / first[rank]!.rss - 1))
+    const [first, last] = [all.map((held) => held[4]!), all.map((held) => held.at(-1)!)]
+    const early = all.map((held) => median(held.slice(1, 6).map(({ rss }) => rss)))
+    const late = all.map((held) => median(held.slice(-5).map(({ rss }) => rss)))
+    const growth = Math.max(...late.map((rss, rank) => rss / early[rank]! - 1))
     const same = (what: 'tensors' | 'sessions') =>
       last.every((held, rank) => held[what] <= first[rank]![what])
     if (growth > BOUND || !same('tensors') || !same('sessions')) failed = true
@@ -51,8 +51,7 @@ for (const [model, steps] of [
       model,
       `${ranks}`,
       `${steps}`,
-      `${Math.round(first[0]!.rss / 1e6)}`,
-      `${Math.round(most[0]! / 1e6)}`,
+      `${Math.round(early[0]! / 1e6)} → ${Math.round(late[0]! / 1e6)}`,
       `${(100 * growth).toFixed(1)} %`,
       change('heap', 1e6),
       change('tensors', 1),
@@ -67,9 +66,7 @@ if (flags.save === 'yes') {
   saveResult('leak', { ...circumstances(command), runs })
 }
 if (failed) {
-  console.error(
-    `a process holds more than it did after a tenth of its steps (memory: by more than ${100 * BOUND} %)`,
-  )
+  console.error(`a process holds ever more (memory: by more than ${100 * BOUND} %)`)
   process.exitCode = 1
 }
 
