@@ -43,6 +43,16 @@ export function checkedShare(method: string, length: number, size: number): numb
   )
 }
 
+/** Where a result of `length` elements is to go. */
+export function checkInto(method: string, into: unknown, dtype: Dtype, length: number): void {
+  const given = checkedDtype(`${method} into`, into)
+  const elements = (into as Float32Array).length
+  if (given === dtype && elements === length) return
+  throw new LockstepError(
+    `${method} was given ${given} × ${elements} for its result: expected ${dtype} × ${length}`,
+  )
+}
+
 /** The lengths of all ranks' parts in an uneven all-gather. */
 export function checkCounts(counts: readonly number[], own: number, rank: number, size: number): void {
   const whole = counts.every((count) => Number.isSafeInteger(count) && count >= 0)

@@ -31,15 +31,20 @@ export interface Communicator {
   allReduce(data: Numbers, op?: ReduceOp): Promise<void>
   /** As `allReduce`, on `root` alone; all other ranks' arrays stay as they are. */
   reduce(data: Numbers, op?: ReduceOp, root?: number): Promise<void>
-  /** This rank's slice, `data.length / size` elements from `rank * data.length / size`, of the reduction. */
-  reduceScatter(data: Numbers, op?: ReduceOp): Promise<Numbers>
+  /**
+   * This rank's slice, `data.length / size` elements from `rank * data.length / size`, of the reduction: in `into`, by
+   * default a new array. Where `into` is that slice of `data` itself, nothing need be copied, and the other elements of
+   * `data` are undefined afterwards.
+   */
+  reduceScatter(data: Numbers, op?: ReduceOp, into?: Numbers): Promise<Numbers>
   /** Replaces `data` on every rank by `root`'s. Settles on every rank, `root` included, once all have it. */
   broadcast(data: Numbers, root?: number): Promise<void>
   /**
    * All ranks' parts in rank order. Parts are equally long, or as `counts`, the same list on every rank, says.
    * (Ranks that do not know the others' lengths gather those first: `allGather(Int32Array.of(part.length))`.)
+   * The result is `into`, by default a new array; `part` may lie in its place there.
    */
-  allGather(part: Numbers, counts?: readonly number[]): Promise<Numbers>
+  allGather(part: Numbers, counts?: readonly number[], into?: Numbers): Promise<Numbers>
   /** All ranks' equally long parts in rank order, on `root`; undefined elsewhere. */
   gather(part: Numbers, root?: number): Promise<Numbers | undefined>
   /** Fills `part` with this rank's share of `whole`, `size` × `part.length` elements, which only `root` gives. */
@@ -65,7 +70,8 @@ export interface Communicator {
   group(ranks: readonly number[]): Communicator
   /**
    * Only where ranks share memory: moves an array, as long on every rank and from `Arena.allocPages`, to pages that all
-   * of them see. What it holds stays; later all-reduces of it, or of the same part on every rank, copy nothing. All ranks
+   * of them see. What it holds stays; later all-reduces of it, or of the same part on every rank, copy nothing, nor do
+   * reduce-scatters and all-gathers whose `into` lies in it. All ranks
    * must call it together. @returns why it could not be done, if so: the array is then as good as any other.
    */
   share?(data: Float32Array): Promise<string | undefined>

@@ -5,7 +5,15 @@
 import { LockstepError } from '../errors.js'
 import { allocate, type Call, layoutOf } from './call.js'
 import { type Channel, groupChannel, pairChannel, worldChannel } from './channel.js'
-import { checkCounts, checkedDtype, checkedShare, checkMembers, checkRank, checkReduction } from './checks.js'
+import {
+  checkCounts,
+  checkedDtype,
+  checkedShare,
+  checkInto,
+  checkMembers,
+  checkRank,
+  checkReduction,
+} from './checks.js'
 import type { Communicator, Numbers, ReduceOp } from './communicator.js'
 import { identity } from './identity.js'
 import type { Runner } from './task.js'
@@ -53,11 +61,12 @@ export class CheckedCommunicator implements Communicator {
     await this.#runner.run({ call, elements: data.length, input: all, ...output })
   }
 
-  async reduceScatter(data: Numbers, op: ReduceOp = 'sum'): Promise<Numbers> {
+  async reduceScatter(data: Numbers, op: ReduceOp = 'sum', into?: Numbers): Promise<Numbers> {
     this.#open('reduceScatter')
     const call = reductionCall('reduceScatter', data, op)
     const length = checkedShare('reduceScatter', data.length, this.size)
-    const share = allocate(call.dtype, length)
+    if (into) checkInto('reduceScatter', into, call.dtype, length)
+    const share = into ?? allocate(call.dtype, length)
     const output = { data: share, at: this.rank * length }
     await this.#runner.run({ call, elements: data.length, input: { data, at: 0 }, output })
     return share
@@ -73,13 +82,14 @@ export class CheckedCommunicator implements Communicator {
     await this.#runner.run({ call, elements: data.length, ...placed })
   }
 
-  async allGather(part: Numbers, counts?: readonly number[]): Promise<Numbers> {
+  async allGather(part: Numbers, counts?: readonly number[], into?: Numbers): Promise<Numbers> {
     this.#open('allGather')
     const dtype = checkedDtype('allGather', part)
     if (counts) checkCounts(counts, part.length, this.rank, this.size)
     const lengths = counts ?? new Array<number>(this.size).fill(part.length)
     const before = (rank: number) => lengths.slice(0, rank).reduce((sum, length) => sum + length, 0)
-    const data = allocate(dtype, before(this.size))
+    if (into) checkInto('allGather', into, dtype, before(this.size))
+    const data = into ?? allocate(dtype, before(this.size))
     const call: Call = counts
       ? {
           operation: 'all_gather_uneven',

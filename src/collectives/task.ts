@@ -40,9 +40,15 @@ export interface Task {
  * may still have to be copied into it.
  */
 export function inPlace({ call, elements, input, output }: Task): Numbers | undefined {
-  if (output) return output.data.length === elements ? output.data : undefined
+  if (output?.data.length === elements) return output.data
+  if (output) return input?.data.length === elements && liesIn(output, input.data) ? input.data : undefined
   const onlyRead = call.reduction === undefined
   return onlyRead && input?.data.length === elements ? input.data : undefined
+}
+
+/** Whether `placed` is just where it belongs in `whole`. */
+export function liesIn({ data, at }: Placed, whole: Numbers): boolean {
+  return data.buffer === whole.buffer && data.byteOffset === whole.byteOffset + at * whole.BYTES_PER_ELEMENT
 }
 
 export interface Runner {

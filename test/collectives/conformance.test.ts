@@ -65,6 +65,24 @@ describe.each(GROUPS)('$name', ({ connect }) => {
       }
     })
 
+    test('reduce-scatter and all-gather in place: an all-reduce', async () => {
+      for (const count of [1, 5000, 30_000]) {
+        const data = group.map((_, rank) => numbers('float32', size * count, rank))
+        const expected = naiveAllReduce(data, 'sum')
+        const own = data.map((array, rank) => array.subarray(rank * count, (rank + 1) * count))
+        const slices = await Promise.all(group.map((rank, i) => rank.reduceScatter(data[i]!, 'sum', own[i]!)))
+        slices.forEach((slice, i) => {
+          expect(slice).toBe(own[i])
+        })
+        const all = await Promise.all(group.map((rank, i) => rank.allGather(own[i]!, undefined, data[i]!)))
+        expectClose(all, expected, 'float32')
+        for (const [i, array] of all.entries()) {
+          expect(array).toBe(data[i])
+          expectSameBits(array, all[0]!)
+        }
+      }
+    })
+
     test.each(COUNTS)('broadcast of %i elements, from every root', async (count) => {
       for (const dtype of DTYPES) {
         for (let root = 0; root < size; root++) {

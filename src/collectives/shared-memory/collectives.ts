@@ -4,12 +4,23 @@
  *
  * Steps and bytes, for n bytes on W ranks. All-reduce in place: 2 syncs; every rank reads n/W bytes of W ranks and writes
  * them to W. In pieces: 2 syncs a piece, and a copy in and out. Small: 1 sync, every rank reads all n bytes of W ranks.
+ * Reduce-scatter and all-gather in place: 2 syncs; every rank reads n/W bytes of W ranks, and writes n/W, or all n.
  */
 import type { Call, Operation } from '../call.js'
 import type { Numbers, ReduceOp } from '../communicator.js'
-import type { Task } from '../task.js'
+import { liesIn, type Task } from '../task.js'
 import type { Buffers, Group, Place } from './group.js'
-import { allGather, allToAll, broadcast, gather, scatter, stageShares, sync } from './moves.js'
+import {
+  allGather,
+  allToAll,
+  broadcast,
+  COPIED_BYTES,
+  commonPlace,
+  gather,
+  scatter,
+  stageShares,
+  sync,
+} from './moves.js'
 import { reduceAll, reduceInto } from './reduction.js'
 import { piecesOf, sliceOf } from './views.js'
 
@@ -63,11 +74,8 @@ function finishSmall({ stages, scratch, sums }: Buffers, parity: 0 | 1, op: Redu
 }
 
 async function allReduceLarge(group: Group, call: Call, data: Numbers): Promise<void> {
-  const place = group.placeOf(data)
-  group.control.show(place)
-  if (!group.control.arrive()) await group.control.others()
-  // Ranks may differ in where their numbers are: then all of them take the way that suits every place.
-  if (place.region > 0 && group.control.unanimous) await allReduceInPlace(group, call, data, place)
+  const place = await commonPlace(group, data)
+  if (place) await allReduceInPlace(group, call, data, place)
   else await reduceInPieces(group, call, data, data)
 }
 
@@ -107,6 +115,10 @@ async function reduceScatter(group: Group, { call, input, output }: Task): Promi
   const { rank, size } = group
   const [from, to] = [input!.data, output!.data]
   group.bytesSent += to.byteLength * (size - 1)
+  if (from.byteLength > COPIED_BYTES) {
+    const place = await commonPlace(group, liesIn(output!, from) ? from : undefined)
+    if (place) return reduceScatterInPlace(group, call, to)
+  }
   for (const { start, end } of piecesOf(to.length, Math.floor(group.capacity(call.dtype) / size))) {
     const length = end - start
     const { stages, scratch } = group.buffers(call.dtype, length * size)
@@ -117,4 +129,13 @@ async function reduceScatter(group: Group, { call, input, output }: Task): Promi
     reduceInto(scratch.subarray(0, length), sources, call.reduction!)
     to.set(scratch.subarray(0, length), start)
   }
+}
+
+/** Every rank's numbers for this one come together in rank 0's pages, where nobody else reads or writes them. */
+async function reduceScatterInPlace(group: Group, { dtype, reduction }: Call, to: Numbers): Promise<void> {
+  for (const windows of group.windowsAt(group.placeOf(to), dtype, to.length)) {
+    reduceInto(windows[0]!, windows, reduction!)
+    if (group.rank > 0) windows[group.rank]!.set(windows[0]!)
+  }
+  await sync(group)
 }

@@ -71,6 +71,31 @@ describe.each([2, 3, 4, 5])('%i ranks', (size) => {
   })
 })
 
+test.each([
+  ['in one memory', 2 ** 32],
+  ['in several', 5 * 65_536],
+])('reduce-scatter and all-gather in place, %s: the bits of an all-reduce', async (_, windowBytes) => {
+  for (const size of [2, 3, 5]) {
+    const group = await connected(size, { windowBytes })
+    const data = arrays(size, 30 * PAGE_FLOATS)
+    await shareAll(group, data)
+    const parts = data.map((array) => array.subarray(48, 48 + size * 20_000))
+    await Promise.all(group.map((rank, i) => rank.allReduce(parts[i]!)))
+    const expected = parts[0]!.slice()
+    data.forEach(fill)
+    const own = parts.map((part, rank) => part.subarray(rank * 20_000, (rank + 1) * 20_000))
+    await Promise.all(group.map((rank, i) => rank.reduceScatter(parts[i]!, 'sum', own[i])))
+    own.forEach((slice, rank) => {
+      expect(
+        Buffer.compare(bytesOf(slice), bytesOf(expected.slice(rank * 20_000, (rank + 1) * 20_000))),
+      ).toBe(0)
+    })
+    await Promise.all(group.map((rank, i) => rank.allGather(own[i]!, undefined, parts[i])))
+    for (const part of parts) expect(Buffer.compare(bytesOf(part), bytesOf(expected))).toBe(0)
+    await Promise.all(group.map((rank) => rank.close()))
+  }
+})
+
 test('an array keeps what it holds, and any part of it can be reduced', async () => {
   const group = await connected(2)
   const data = arrays(2, 2 * PAGE_FLOATS)
