@@ -40,9 +40,11 @@ for (let row = 0; row < labels.length / classes; row++) labels[row * classes + (
 const step = backend === 'onnx' ? await compiled() : await eager()
 const started = performance.now()
 const first = await timed()
-// A first step that slow is no warm-up, but all there will be.
-const times = first > PATIENCE_MS ? [first] : []
-while (times.length < STEPS && performance.now() - started < PATIENCE_MS) times.push(await timed())
+const times: number[] = []
+const isOver = () => times.length === STEPS || performance.now() - started > PATIENCE_MS
+while (!isOver()) times.push(await timed())
+// A first step that slow was no warm-up, but all there is.
+if (times.length === 0) times.push(first)
 console.log(JSON.stringify(times))
 process.exit()
 

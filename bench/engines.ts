@@ -69,7 +69,9 @@ function compare(model: string, backend: string): Row[] {
     if (median(theirs) > 1000) break
   }
   const [lockstep, tfjs] = [summary(ours), summary(theirs)]
-  return [{ model, backend, lockstep, tfjs, ratioOfMinima: rounded(tfjs.minMs / lockstep.minMs) }]
+  const row = { model, backend, lockstep, tfjs, ratioOfMinima: rounded(tfjs.minMs / lockstep.minMs) }
+  console.error(JSON.stringify(row))
+  return [row]
 }
 
 function summary(times: readonly number[]): Times {
