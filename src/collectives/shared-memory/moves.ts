@@ -2,6 +2,7 @@
  * The collectives over shared memory that only move numbers: through the ranks' buffers, in pieces, with one sync for
  * each. A piece is read after its sync, and nobody writes to its buffer again before all have come to the next one but one.
  */
+import type { Call } from '../call.js'
 import type { Numbers } from '../communicator.js'
 import { liesIn, type Task } from '../task.js'
 import type { Group, Place } from './group.js'
