@@ -27,6 +27,7 @@ export type { ExportOnnxOptions } from './runtime/export-onnx.js'
 export type { Predictor, PredictorValue } from './runtime/export-predictor.js'
 export { type Flags, readFlags } from './runtime/flags.js'
 export type { LossFunction, LossName } from './runtime/losses.js'
+export type { Mesh, MeshShape } from './runtime/mesh.js'
 export type { FunctionalModel } from './runtime/model.js'
 export {
   adagrad,

@@ -22,9 +22,9 @@ export interface ProgramRequest extends TraceRequest {
   readonly gradients: readonly Float32Array[]
   /**
    * Cut the pass into up to so many parts, so that gradients can be used while others are still computed; undefined: one
-   * part.
+   * part. Or which gradients to make in each part, by their position among the trainable variables.
    */
-  readonly segments?: number
+  readonly segments?: number | readonly (readonly number[])[]
 }
 
 /** An output of the body; every run writes it anew. */
@@ -70,7 +70,10 @@ export class Program {
     const first = ends - request.gradients.length
     const gradients = lowered.outputs.slice(first, ends)
     const bytes = new Map(gradients.map((name, i) => [name, request.gradients[i]!.byteLength]))
-    const session = await SegmentedSession.create(lowered, bytes, request.segments ?? 1, options)
+    const { segments = 1 } = request
+    const parts =
+      typeof segments === 'number' ? segments : segments.map((part) => part.map((i) => gradients[i]!))
+    const session = await SegmentedSession.create(lowered, bytes, parts, options)
     const randoms = graph.randoms.map((input) => ({
       input,
       buffer: new Float32Array(sizeOf(input.value.shape)),
@@ -106,13 +109,14 @@ export class Program {
    * Computes the outputs and gradients for `inputs` (in the order and shapes of the request) into their buffers.
    * Random layers draw from `key`: equal keys, equal draws. Blocks the thread while it computes.
    *
-   * @param ready told after each segment which gradients it has made, by their position among the trainable variables
+   * @param ready told after each segment which gradients it has made, by their position among the trainable variables; the
+   *   next one starts when that has settled
    * @throws LockstepError when a row is looked up that is not there (a word number in an embedding, tf.gather).
    */
   async run(
     inputs: readonly Numbers[],
     key: readonly number[],
-    ready?: (gradients: readonly number[]) => void,
+    ready?: (gradients: readonly number[]) => void | Promise<void>,
   ): Promise<void> {
     this.randoms.forEach(({ buffer }, i) => {
       fillUniform(buffer, [...key, i])

@@ -27,12 +27,12 @@ export class SegmentedSession {
 
   /**
    * @param gradients which of the outputs are awaited, with their bytes
-   * @param count segments wanted; there are fewer where gradients come all at once
+   * @param count segments wanted (there are fewer where gradients come all at once), or which gradients to make in each
    */
   static async create(
     lowered: Lowered,
     gradients: ReadonlyMap<string, number>,
-    count: number,
+    count: number | readonly (readonly string[])[],
     options: SessionOptions,
   ): Promise<SegmentedSession> {
     const carried = new Map<string, { readonly value: OnnxValue; readonly data: Numbers }>()
@@ -69,11 +69,11 @@ export class SegmentedSession {
       session.bindOutputs(new Map([...buffers].filter(([name]) => outputs.includes(name))))
   }
 
-  /** @param ready told the names of outputs that have just been made; the next segment starts when it returns */
-  async run(ready?: (outputs: readonly string[]) => void): Promise<void> {
+  /** @param ready told the names of outputs that have just been made; the next segment starts when that has settled */
+  async run(ready?: (outputs: readonly string[]) => void | Promise<void>): Promise<void> {
     for (const { session, outputs } of this.parts) {
       await session.run()
-      ready?.(outputs)
+      await ready?.(outputs)
     }
   }
 

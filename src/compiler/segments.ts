@@ -18,30 +18,52 @@ export interface Segment {
 }
 
 /**
- * Up to `count` segments, so that each but the first makes about as many bytes of gradients as any other, as far as whole
- * tensors allow; the first has the forward pass, too.
+ * With a number as `count` up to so many segments, so that each but the first makes about as many bytes of gradients as any
+ * other, as far as whole tensors allow; the first has the forward pass, too. With lists of gradients just one segment for
+ * each list: a gradient that is made earlier waits for its segment.
  * @param gradients which of the outputs, with how many bytes each counts
  */
 export function cut(
   { onnx, nodes, ends }: Lowered,
   gradients: ReadonlyMap<string, number>,
-  count: number,
+  count: number | readonly (readonly string[])[],
 ): Segment[] {
   const madeAt = new Map(nodes.flatMap((node, i) => node.outputs.map((name) => [name, i] as const)))
   const readyAt = ({ inputs }: OnnxNode) => madeAt.get(inputs[0]!) ?? 0
-  const borders = bordersOf(
-    ends.map((end) => ({ at: readyAt(end), bytes: gradients.get(end.outputs[0]!) ?? 0 })),
-    nodes.length,
-    count,
+  const readiness = new Map(ends.map((end) => [end.outputs[0]!, readyAt(end)]))
+  const borders =
+    typeof count === 'number'
+      ? bordersOf(
+          ends.map(({ outputs: [name] }) => ({
+            at: readiness.get(name!)!,
+            bytes: gradients.get(name!) ?? 0,
+          })),
+          nodes.length,
+          count,
+        )
+      : bordersAfter(count, readiness, nodes.length)
+  const wanted = typeof count === 'number' ? [] : count
+  const segmentOf = new Map(
+    ends.map((end) => {
+      const ready = borders.findIndex((border) => readyAt(end) < border)
+      return [
+        end,
+        Math.max(
+          0,
+          ready,
+          wanted.findIndex((names) => names.includes(end.outputs[0]!)),
+        ),
+      ]
+    }),
   )
   return borders.map((end, i) => {
     const start = borders[i - 1] ?? 0
     const own = nodes.slice(start, end)
-    const ownEnds = ends.filter((node) => readyAt(node) >= start && readyAt(node) < end)
+    const ownEnds = ends.filter((node) => segmentOf.get(node) === i)
     const made = new Set(own.flatMap(({ outputs }) => outputs))
     const reads = (all: readonly OnnxNode[]) => new Set(all.flatMap(({ inputs }) => inputs))
     const read = reads([...own, ...ownEnds])
-    const readLater = reads([...nodes.slice(end), ...ends.filter((node) => readyAt(node) >= end)])
+    const readLater = reads([...nodes.slice(end), ...ends.filter((node) => segmentOf.get(node)! > i)])
     const named = new Set(ownEnds.flatMap(({ outputs }) => outputs))
     return {
       nodes: readyFirstLast(own, ownEnds),
@@ -51,6 +73,19 @@ export function cut(
       carriedIn: [...read].filter((name) => madeAt.has(name) && !made.has(name)),
       carriedOut: [...made].filter((name) => readLater.has(name)),
     }
+  })
+}
+
+/** Where segments end, in nodes: as soon as all of their gradients are there. */
+function bordersAfter(
+  groups: readonly (readonly string[])[],
+  readiness: ReadonlyMap<string, number>,
+  length: number,
+): number[] {
+  let end = 0
+  return groups.map((names, i) => {
+    end = i === groups.length - 1 ? length : Math.max(end, ...names.map((name) => readiness.get(name)! + 1))
+    return end
   })
 }
 

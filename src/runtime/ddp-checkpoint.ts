@@ -10,6 +10,7 @@ import { checkRetention, type Metric } from './checkpoint/retention.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
 import type { Optimizer } from './optimizers/index.js'
 import type { Parameters } from './parameters.js'
+import { roomForState, spreadState, wholeState } from './zero/whole-state.js'
 
 export interface SaveOptions {
   /**
@@ -59,16 +60,17 @@ export class DdpCheckpoints {
     const path = storageAt(directory).pathOf(progress.steps)
     await this.saved()
     const { parameters, optimizer, links } = this
-    const checkpoint = {
+    const { values, slots } = await wholeState(links, parameters)
+    const checkpoint = () => ({
       step: progress.steps,
-      model: parameters.modelTensors(),
-      optimizer: parameters.optimizerTensors(),
+      model: parameters.modelTensors(values),
+      optimizer: parameters.optimizerTensors(slots),
       state: { ...progress, optimizer: { name: optimizer.name, ...optimizer.hyper }, user },
       metric,
-    }
-    if (!background) return onRankZero(links, () => writeCheckpoint(directory, checkpoint, keepLast))
+    })
+    if (!background) return onRankZero(links, () => writeCheckpoint(directory, checkpoint(), keepLast))
     this.writing =
-      links.rank === 0 ? this.writer.write(directory, checkpoint, keepLast) : Promise.resolve(path)
+      links.rank === 0 ? this.writer.write(directory, checkpoint(), keepLast) : Promise.resolve(path)
     this.writing.catch(() => {}) // saved() tells it, to every rank
     return path
   }
@@ -86,7 +88,7 @@ export class DdpCheckpoints {
   }
 
   /**
-   * Rank 0 reads and checks; the buffers then travel to the other ranks, which need not see the file system.
+   * Rank 0 reads and checks; the buffers, or parts of them, then travel to the other ranks, which need not see the file system.
    * @returns undefined when there is no checkpoint. @throws LockstepError on every rank.
    */
   async load(
@@ -95,22 +97,22 @@ export class DdpCheckpoints {
   ): Promise<{ readonly progress: Progress; readonly state: JsonObject } | undefined> {
     await this.saved()
     const { parameters, optimizer, links } = this
+    const { values, slots } = roomForState(parameters)
     const loaded = await onRankZero(links, async () => {
       const checkpoint = await readCheckpoint(directory, which)
       if (checkpoint === undefined) return null
-      const { path, damaged, state, model, optimizer: slots } = checkpoint
-      requireSameTensors('model', parameters.modelTensors(), model, path)
+      const { path, damaged, state, model, optimizer: saved } = checkpoint
+      const [ownModel, ownState] = [parameters.modelTensors(values), parameters.optimizerTensors(slots)]
+      requireSameTensors('model', ownModel, model, path)
       requireSameOptimizer(optimizer, state, path)
-      requireSameTensors(`optimizer (${optimizer.name})`, parameters.optimizerTensors(), slots, path)
+      requireSameTensors(`optimizer (${optimizer.name})`, ownState, saved, path)
       for (const what of damaged) console.error(`lockstep: ${what}: resuming from ${path}`)
-      copyInto(parameters.modelTensors(), model)
-      copyInto(parameters.optimizerTensors(), slots)
+      copyInto(ownModel, model)
+      copyInto(ownState, saved)
       return state
     })
     if (loaded === null) return undefined
-    if (links.size > 1) {
-      for (const buffer of [parameters.values, ...parameters.slots]) await links.broadcast(buffer, 0)
-    }
+    await spreadState(links, parameters, { values, slots })
     const { user, ...progress } = loaded as unknown as Progress & { user: JsonObject }
     return { progress, state: user }
   }

@@ -36,6 +36,8 @@ import { Parameters, STATS } from './parameters.js'
 import { type ProfileOptions, Profiler } from './profile.js'
 import { CompileReport } from './profile-compile.js'
 import { requireSame } from './require-same.js'
+import { checkZero, type Sharding, type ZeroLevel } from './zero/level.js'
+import { ShardedStep } from './zero/sharded-step.js'
 
 export interface DdpOptions extends EngineOptions {
   /**
@@ -66,6 +68,11 @@ export interface DdpOptions extends EngineOptions {
    * compiler it is always after it.
    */
   readonly overlap?: number | 'auto'
+  /**
+   * What the ranks share among them instead of each holding all of it (ZeRO, docs/parallelism.md): 0 (default): nothing;
+   * 1: the optimizer's state; 2: gradients too; 3: parameters too. The same on every rank, and the same training.
+   */
+  readonly zero?: ZeroLevel
 }
 
 export interface StepResult {
@@ -108,11 +115,14 @@ export class Ddp {
   private readonly parameters: Parameters
   private readonly computing: Engine
   private readonly optimizer: Optimizer
-  /** Of all parameters, in the order that programs number them. */
-  private readonly views: readonly Float32Array[]
+  /** Of frozen parameters, in the order that programs number them, after the trainable ones. */
+  private readonly frozen: readonly Float32Array[]
   private readonly exchange: GradientExchange
   /** Instead of `exchange`, for passes in several segments. */
   private readonly overlapped: OverlappedExchange | undefined
+  /** Instead of both, where state is sharded. */
+  private readonly sharded: ShardedStep | undefined
+  private readonly sharding: Sharding
   private readonly overlap: { readonly segments: number; took?(ms: number): Promise<void> } | undefined
   /** Undefined, and without cost, unless somebody asked for a profile. */
   private readonly profiler: Profiler | undefined
@@ -143,10 +153,20 @@ export class Ddp {
       )
     this.model = modelOf(source, [options.loss ?? []].flat().map(lossOf))
     this.optimizer = optimizerOf(options.optimizer)
+    const zero = options.zero ?? 0
+    checkZero(zero, options, this.optimizer)
     this.seed = seed
     this.compression = compression
-    this.parameters = new Parameters(this.model.parameters, this.optimizer.slots)
-    this.views = this.parameters.views()
+    const { rank, size } = links
+    this.sharding = {
+      level: size === 1 ? 0 : zero,
+      rank,
+      size,
+      unitFloats: Math.ceil(bucketBytes / 4),
+      turns: links.share ? 1 : 2,
+    }
+    this.parameters = new Parameters(this.model.parameters, this.optimizer.slots, this.sharding)
+    this.frozen = this.parameters.frozenViews()
     const warn = (line: string) => {
       if (links.rank === 0) console.error(`lockstep: ${line}`)
     }
@@ -160,8 +180,10 @@ export class Ddp {
       },
     })
     this.exchange = this.exchangeBy(compression, bucketBytes, warn)
+    if (this.sharding.level > 0)
+      this.sharded = new ShardedStep(links, this.parameters, this.optimizer, this.sharding)
     // In shared memory it is this very thread that reduces: nothing could go on beside its computing.
-    if (this.exchange instanceof ExactExchange && links.size > 1 && links.share === undefined) {
+    else if (this.exchange instanceof ExactExchange && links.size > 1 && links.share === undefined) {
       const { reduced, tensors } = this.parameters
       this.overlapped = new OverlappedExchange(links, reduced, STATS, tensors, bucketBytes)
       this.overlap = overlap === 'auto' ? new OverlapTuner(links, warn) : { segments: overlap }
@@ -184,13 +206,24 @@ export class Ddp {
     return this.computing.compileMs
   }
 
-  /** Shares the gradient buffer where the ranks share memory, and gives every rank rank 0's parameters. */
+  /**
+   * Bytes that this rank holds of parameters, gradients and the optimizer's state. (Not among them: what a pass computes
+   * and lets go, and the TensorFlow.js model's own variables.)
+   */
+  get stateBytes(): number {
+    return this.parameters.bytes(this.accumulating)
+  }
+
+  /** Shares the buffers that ranks exchange where they share memory, and gives every rank rank 0's parameters. */
   async join(): Promise<void> {
-    if (this.links.size === 1) return
-    await requireSame(this.links, 'compression', this.compression)
-    // Where it cannot be shared, its exchange copies: as right, and slower.
-    await this.links.share?.(this.parameters.reduced)
-    await this.links.broadcast(this.parameters.values, 0)
+    const { links, parameters } = this
+    if (links.size === 1) return
+    await requireSame(links, 'compression', this.compression)
+    await requireSame(links, 'zero', String(this.sharding.level))
+    // Where they cannot be shared, their exchange copies: as right, and slower.
+    await links.share?.(parameters.reduced)
+    if (parameters.gathered) await links.share?.(parameters.gathered)
+    await links.broadcast(parameters.values, 0)
   }
 
   /**
@@ -202,6 +235,7 @@ export class Ddp {
    * @throws LockstepError on every rank when the loss is not finite, naming the ranks where; parameters are untouched.
    */
   async step(x: BatchInputs, y: BatchInputs): Promise<StepResult> {
+    if (this.sharded) return this.shardedStep(this.sharded, x, y)
     const start = performance.now()
     // What waits from `accumulate` must be added first.
     const overlapped = this.accumulating || this.overlap?.segments === 1 ? undefined : this.overlapped
@@ -243,13 +277,15 @@ export class Ddp {
    * weighs every sample of every micro-batch alike. PyTorch's `no_sync`. @returns the mean loss of this rank's batch.
    */
   async accumulate(x: BatchInputs, y: BatchInputs): Promise<number> {
-    this.takeOver((await this.forwardBackward(x, y)).updates)
-    const { sums, reduced, stats } = this.parameters
-    if (this.accumulating) add(sums, reduced)
+    const { updates, loss } = await this.forwardBackward(x, y)
+    this.takeOver(updates)
+    const { sums, reduced } = this.parameters
+    if (this.sharded?.order) await this.sharded.accumulate()
+    else if (this.accumulating) add(sums, reduced)
     else sums.set(reduced)
     this.accumulating = true
     this.profiler?.mark('rest')
-    return stats[0]! / stats[1]!
+    return loss
   }
 
   /**
@@ -324,6 +360,7 @@ export class Ddp {
     this.steps = loaded.progress.steps
     this.passes = loaded.progress.passes
     this.accumulating = false
+    this.sharded?.reset()
     return loaded.state
   }
 
@@ -375,6 +412,24 @@ export class Ddp {
     await this.computing.release()
   }
 
+  /** `step` where state is sharded. */
+  private async shardedStep(sharded: ShardedStep, x: BatchInputs, y: BatchInputs): Promise<StepResult> {
+    const { parameters, profiler } = this
+    const { updates, loss, samples } = await this.forwardBackward(x, y)
+    if (this.accumulating && !sharded.order) add(parameters.reduced, parameters.sums)
+    this.accumulating = false
+    const averages = averageOverRanks(this.links, updates, samples)
+    averages.catch(() => {})
+    const result = await sharded.step(this.steps + 1, (phase) => profiler?.mark(phase))
+    const states = await averages
+    if (result === undefined) throw await this.notFinite(loss, false)
+    this.takeOver(states)
+    await this.computing.constrain()
+    this.steps++
+    profiler?.endStep()
+    return result
+  }
+
   /** Fills the gradient buffer with sums over this rank's samples, and the stats with their loss and number. */
   private async forwardBackward(
     x: BatchInputs,
@@ -385,24 +440,26 @@ export class Ddp {
     const samples = features[0]!.spec.shape[0]!
     const key = [this.seed, this.links.rank, this.passes++]
     const { stats } = this.parameters
+    const { sharded } = this
+    await sharded?.begin()
     this.profiler?.mark('between steps (data)')
     stats.fill(0)
     stats[1] = samples
     let loss: number | undefined
-    const watch = overlapped && {
-      segments: this.overlap!.segments,
-      made: (gradients: readonly number[]) => {
-        loss ??= stats[0]! / samples
-        overlapped.made(gradients)
-      },
+    const segments = sharded?.order ?? (overlapped && this.overlap!.segments)
+    const made = (gradients: readonly number[]) => {
+      loss ??= stats[0]! / samples
+      return sharded ? sharded.made() : overlapped!.made(gradients)
     }
+    const watch = segments === undefined ? undefined : { segments, made }
     const updates = await this.computing.train(features, labels, samples, key, watch)
     this.profiler?.mark('forward and backward')
     return { updates, loss: loss ?? stats[0]! / samples, samples }
   }
 
   private takeOver(updates: readonly Update[]): void {
-    for (const { param, value } of updates) this.views[param]!.set(value)
+    const first = this.parameters.tensors.length
+    for (const { param, value } of updates) this.frozen[param - first]!.set(value)
   }
 
   /** What to do with each part of the gradients as it arrives: the next update of as much as is allowed by then. */

@@ -11,6 +11,7 @@ import { installErrorReporter } from './environment/error-reporter.js'
 import { stopRequested } from './environment/stop-request.js'
 import { StoreClient } from './environment/store-client.js'
 import { type RankEnvironment, readEnvironment } from './environment/variables.js'
+import { type Mesh, type MeshShape, meshOf } from './mesh.js'
 import type { FunctionalModel } from './model.js'
 import { quietTensorflow } from './quiet-tensorflow.js'
 
@@ -87,6 +88,15 @@ export class World {
     await trainer.join()
     this.trainers.push(trainer)
     return trainer
+  }
+
+  /**
+   * This rank's groups in a mesh of data, pipeline and tensor parallelism; dp × pp × tp must be the number of ranks, and
+   * what is left out is 1. Ranks of one tp group follow each other. All ranks must call it, with the same shape.
+   * @throws LockstepError with the equation that does not hold.
+   */
+  mesh(shape: MeshShape): Mesh {
+    return meshOf(this.collectives, shape)
   }
 
   /** Settles once every rank has called it. */

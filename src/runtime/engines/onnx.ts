@@ -44,7 +44,7 @@ export class OnnxEngine implements Engine {
     watch?: GradientWatch,
   ): Promise<readonly Update[]> {
     const segments = watch?.segments ?? 1
-    const program = await remember(this.training, `${segments} ${shapeKey(x, y)}`, () =>
+    const program = await remember(this.training, `${JSON.stringify(segments)} ${shapeKey(x, y)}`, () =>
       this.compileTraining(x, y, segments),
     )
     await program.run([...dataOf(x, y), Float32Array.of(weight)], key, watch?.made)
@@ -79,7 +79,7 @@ export class OnnxEngine implements Engine {
   private async compileTraining(
     x: readonly Input[],
     y: readonly Input[],
-    segments: number,
+    segments: GradientWatch['segments'],
   ): Promise<Program> {
     const { model, parameters } = this
     const request = {

@@ -14,7 +14,7 @@ import { LockstepError } from '../../errors.js'
 import type { Input } from '../batch.js'
 import type { Model } from '../model.js'
 import type { Parameters } from '../parameters.js'
-import { type Engine, type Evaluation, NO_PREDICT } from './engine.js'
+import { type Engine, type Evaluation, type GradientWatch, NO_PREDICT } from './engine.js'
 
 export class TfjsEngine implements Engine {
   readonly name = 'tfjs'
@@ -40,6 +40,7 @@ export class TfjsEngine implements Engine {
     y: readonly Input[],
     weight: number,
     key: readonly number[],
+    watch?: GradientWatch,
   ): Promise<readonly Update[]> {
     const { model, parameters, trainable } = this
     const assigned = new Set<tf.Variable>()
@@ -52,9 +53,12 @@ export class TfjsEngine implements Engine {
       })
     })
     parameters.stats[0] = loss!.data[0]!
-    parameters.gradientViews().forEach((view, i) => {
-      view.set(gradients[i]!.data)
-    })
+    const views = parameters.gradientViews()
+    const parts = typeof watch?.segments === 'object' ? watch.segments : [[...views.keys()]]
+    for (const part of parts) {
+      for (const i of part) views[i]!.set(gradients[i]!.data)
+      if (typeof watch?.segments === 'object') await watch.made(part)
+    }
     return this.updates(assigned)
   }
 

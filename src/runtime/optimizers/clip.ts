@@ -24,6 +24,7 @@ export function clipByValue(optimizer: Optimizer, limit: number): Optimizer {
   return {
     ...optimizer,
     hyper: { ...optimizer.hyper, clipByValue: limit },
+    givenNorm: undefined, // it would be that of the unlimited gradients
     update(args) {
       clamp(args.grads, args.gradScale, limit)
       optimizer.update({ ...args, gradScale: 1 })
@@ -43,8 +44,9 @@ export function clipByGlobalNorm(optimizer: Optimizer, maxNorm: number): Optimiz
     ...optimizer,
     hyper: { ...optimizer.hyper, clipByGlobalNorm: maxNorm },
     granularity: 'model',
+    givenNorm: optimizer.givenNorm ?? optimizer.granularity,
     update(args) {
-      const norm = l2Norm(args.grads) * Math.abs(args.gradScale)
+      const norm = (args.gradNorm ?? l2Norm(args.grads)) * Math.abs(args.gradScale)
       if (!Number.isFinite(norm)) {
         throw new LockstepError(
           `clipByGlobalNorm: the gradient norm of step ${args.step} is ${norm}: lower the learning rate, or look for ` +

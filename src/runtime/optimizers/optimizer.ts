@@ -10,6 +10,8 @@ export interface Optimizer {
   /** Names of its per-parameter state buffers, e.g. ['m', 'v']; each as long as the parameters and zero at the start. */
   readonly slots: readonly string[]
   readonly granularity: Granularity
+  /** What it may be given instead where `gradNorm` is given, too. */
+  readonly givenNorm?: Granularity | undefined
   /** Updates `params` and `slots` in place; `grads` may be overwritten. */
   update(args: UpdateArgs): void
 }
@@ -31,6 +33,8 @@ export interface UpdateArgs {
   readonly step: number
   /** Gradients are multiplied by it before use (the mean over ranks or accumulated batches, loss scaling). */
   readonly gradScale: number
+  /** The L2 norm of the whole model's gradients, before `gradScale`, where the buffers hold only part of them. */
+  readonly gradNorm?: number | undefined
 }
 
 /** A parameter, or the part of it that lies in the buffers of one update: positions `start` to `end` - 1, in floats. */
