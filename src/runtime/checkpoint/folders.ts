@@ -2,7 +2,7 @@
  * Names and fates of checkpoint folders: which are complete, which are left over, how one takes its place.
  * Refuses to look into them. One job uses a directory at a time.
  */
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { syncFolder } from './files.js'
 import { isSystemError, type Stored } from './storage.js'
@@ -42,7 +42,7 @@ export async function createFolder(
 ): Promise<string> {
   const folder = folderPath(dir, step)
   const [temporary, old] = [`${folder}.tmp-${process.pid}`, `${folder}.old-${process.pid}`]
-  await mkdir(dir, { recursive: true })
+  await makeFolder(dir)
   await removeLeftovers(dir, temporary)
   try {
     await mkdir(temporary)
@@ -75,6 +75,24 @@ export function folderPath(dir: string, step: number): string {
 
 export function folderName(step: number): string {
   return `step-${String(step).padStart(8, '0')}`
+}
+
+/** `mkdir -p`. Node's own never returns where a folder refuses new ones with ENOENT, as /proc does. */
+async function makeFolder(path: string): Promise<void> {
+  if (await isFolder(path)) return
+  if (dirname(path) !== path) await makeFolder(dirname(path))
+  try {
+    await mkdir(path)
+  } catch (error) {
+    if (!(isSystemError(error, 'EEXIST') && (await isFolder(path)))) throw error
+  }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false, // whatever it is, making one says it better
+  )
 }
 
 /** Runs that died while saving left these: a temporary folder, or one whose replacement is in place. */

@@ -6,7 +6,14 @@
 import type { GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3'
 import { LockstepError } from '../../errors.js'
 import { folderName } from './folders.js'
-import { DamagedError, type Source, type Storage, StorageError, type Stored } from './storage.js'
+import {
+  DamagedError,
+  type Source,
+  type Storage,
+  StorageError,
+  type Stored,
+  type WriteFile,
+} from './storage.js'
 
 type Sdk = typeof import('@aws-sdk/client-s3')
 
@@ -42,10 +49,7 @@ class S3Storage implements Storage {
     return steps.sort((a, b) => b - a).map((step) => ({ step, path: this.pathOf(step) }))
   }
 
-  async create(
-    step: number,
-    fill: (write: (name: string, pieces: Iterable<Uint8Array>) => Promise<void>) => Promise<void>,
-  ): Promise<string> {
+  async create(step: number, fill: (write: WriteFile) => Promise<void>): Promise<string> {
     for (const [other, keys] of await this.folders()) {
       if (other === step || !keys.some(isMarker)) await this.deleteMarkerFirst(keys)
     }

@@ -141,6 +141,15 @@ describe('checkpoints', () => {
   })
 })
 
+test.skipIf(process.platform !== 'linux')(
+  'a directory in /proc (Linux) is refused, and not tried for ever',
+  async () => {
+    await expect(writeCheckpoint('/proc/checkpoints/here', checkpoint(1))).rejects.toThrow(
+      /^cannot write checkpoint .*: ENOENT: .*mkdir '\/proc\/checkpoints'; give a directory/,
+    )
+  },
+)
+
 describe('a damaged checkpoint', () => {
   const files = ['model.safetensors', 'optimizer.safetensors', 'state.json', 'SHA256SUMS']
 
