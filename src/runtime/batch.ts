@@ -20,6 +20,45 @@ export interface Input {
 /** Bytes are pixels in a model's input, class numbers in its labels. */
 const bytesBecome = { x: 'float32', y: 'int32' } as const
 
+/** What a model says of the batches that it takes. */
+export interface BatchShape {
+  /** Of each input, null where any size will do; undefined where the model does not say. */
+  readonly inputShapes: readonly (readonly (number | null)[] | undefined)[]
+  /** Of each output, the classes that labels may name; undefined when its loss takes no class numbers. */
+  readonly classes: readonly (number | undefined)[]
+}
+
+/** @throws LockstepError when samples and labels are not as many, or not what `model` takes. */
+export function readBatch(
+  model: BatchShape,
+  x: BatchInputs,
+  y: BatchInputs,
+): [features: Input[], labels: Input[]] {
+  const { classes } = model
+  const [features, labels] = [readFeatures(model, x), readInputs('y', y, classes.length)]
+  const samples = features[0]!.spec.shape[0]!
+  const other = [...features, ...labels].find(({ spec }) => spec.shape[0] !== samples)
+  if (other !== undefined || samples === 0) {
+    const [count, kind] = [other?.spec.shape[0] ?? 0, other?.name.startsWith('x') ? 'of another x' : 'labels']
+    throw new LockstepError(
+      `the batch has ${samples} samples and ${count} ${kind}: expected as many of each, at least one`,
+    )
+  }
+  labels.forEach((each, i) => {
+    if (classes[i] !== undefined) checkLabels(each, classes[i])
+  })
+  return [features, labels]
+}
+
+/** @throws LockstepError when `x` is not what `model` takes. */
+export function readFeatures({ inputShapes }: BatchShape, x: BatchInputs): Input[] {
+  const features = readInputs('x', x, inputShapes.length)
+  features.forEach((each, i) => {
+    if (inputShapes[i] !== undefined) checkShape(each, inputShapes[i])
+  })
+  return features
+}
+
 /** @throws LockstepError when there are not `count`, and naming the one whose data does not fill its shape. */
 export function readInputs(what: 'x' | 'y', given: BatchInputs, count: number): Input[] {
   const list = Array.isArray(given) ? (given as readonly BatchInput[]) : [given as BatchInput]

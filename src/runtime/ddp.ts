@@ -14,7 +14,7 @@ import type { Update } from '../compiler/program.js'
 import type { NdArray } from '../data/dataset.js'
 import { LockstepError } from '../errors.js'
 import { countCorrect } from './accuracy.js'
-import { type BatchInputs, checkLabels, checkShape, type Input, readInputs } from './batch.js'
+import { type BatchInputs, readBatch, readFeatures } from './batch.js'
 import type { JsonObject } from './checkpoint/checkpoints.js'
 import { onRankZero } from './checkpoint/collective.js'
 import { CompressedExchange } from './compressed-exchange.js'
@@ -299,7 +299,7 @@ export class Ddp {
     const [classes] = this.model.classes.length === 1 ? this.model.classes : []
     const totals = new Float64Array(4)
     for await (const { x, y } of batches) {
-      const [features, labels] = this.readBatch(x, y)
+      const [features, labels] = readBatch(this.model, x, y)
       const samples = features[0]!.spec.shape[0]!
       const { loss, predictions } = await this.computing.evaluate(features, labels)
       totals[0]! += loss * samples
@@ -327,7 +327,7 @@ export class Ddp {
 
   /** The same for a model of several outputs: one array for each. */
   async predictAll(x: BatchInputs): Promise<NdArray[]> {
-    const outputs = await this.computing.predict(this.readFeatures(x))
+    const outputs = await this.computing.predict(readFeatures(this.model, x))
     return outputs.map(({ data, shape }) => ({ data: data.slice(), shape }))
   }
 
@@ -436,7 +436,7 @@ export class Ddp {
     y: BatchInputs,
     overlapped?: OverlappedExchange,
   ): Promise<Pass> {
-    const [features, labels] = this.readBatch(x, y)
+    const [features, labels] = readBatch(this.model, x, y)
     const samples = features[0]!.spec.shape[0]!
     const key = [this.seed, this.links.rank, this.passes++]
     const { stats } = this.parameters
@@ -489,35 +489,6 @@ export class Ddp {
     const { trainable, gradients, slots, tensors } = this.parameters
     const part = { params: trainable, grads: gradients, slots, tensors, step: this.steps + 1, gradScale }
     this.optimizer.update(partOf(part, from, to))
-  }
-
-  private readBatch(x: BatchInputs, y: BatchInputs): [Input[], Input[]] {
-    const { classes } = this.model
-    const [features, labels] = [this.readFeatures(x), readInputs('y', y, classes.length)]
-    const samples = features[0]!.spec.shape[0]!
-    const other = [...features, ...labels].find(({ spec }) => spec.shape[0] !== samples)
-    if (other !== undefined || samples === 0) {
-      const [count, kind] = [
-        other?.spec.shape[0] ?? 0,
-        other?.name.startsWith('x') ? 'of another x' : 'labels',
-      ]
-      throw new LockstepError(
-        `the batch has ${samples} samples and ${count} ${kind}: expected as many of each, at least one`,
-      )
-    }
-    labels.forEach((each, i) => {
-      if (classes[i] !== undefined) checkLabels(each, classes[i])
-    })
-    return [features, labels]
-  }
-
-  private readFeatures(x: BatchInputs): Input[] {
-    const { inputShapes } = this.model
-    const features = readInputs('x', x, inputShapes.length)
-    features.forEach((each, i) => {
-      if (inputShapes[i] !== undefined) checkShape(each, inputShapes[i])
-    })
-    return features
   }
 
   private exchangeBy(name: string, bytes: number, log: (line: string) => void): GradientExchange {

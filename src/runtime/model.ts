@@ -6,6 +6,7 @@ import * as tf from '@tensorflow/tfjs-core'
 import { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Layer } from '../compiler/layers/index.js'
 import { LockstepError } from '../errors.js'
+import type { BatchShape } from './batch.js'
 import type { Loss } from './losses.js'
 
 /** Functional TensorFlow.js code: the variables it trains and its loss, the mean over the batch. */
@@ -24,15 +25,11 @@ export interface Parameter {
   readonly constraint?: (weight: tf.Tensor) => tf.Tensor
 }
 
-export interface Model {
+export interface Model extends BatchShape {
   /** In model order. */
   readonly parameters: readonly Parameter[]
   /** For error messages and random layers. */
   readonly layers: readonly Layer[]
-  /** Of each input, null where any size will do; undefined where the model does not say. */
-  readonly inputShapes: readonly (readonly (number | null)[] | undefined)[]
-  /** Of each output, the classes that labels may name; undefined when its loss takes no class numbers. */
-  readonly classes: readonly (number | undefined)[]
   /** With one tensor in x for each input, and one in y for each output. */
   loss(x: tf.Tensor[], y: tf.Tensor[], training: boolean): tf.Tensor
   predict: ((x: tf.Tensor[]) => tf.Tensor[]) | undefined
