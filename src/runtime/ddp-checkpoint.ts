@@ -8,6 +8,7 @@ import { requireSameTensors } from './checkpoint/compare.js'
 import { storageAt } from './checkpoint/locations.js'
 import { checkRetention, type Metric } from './checkpoint/retention.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
+import { fits, gatherFeedback, isFeedback, scatterFeedback } from './feedback-state.js'
 import type { Optimizer } from './optimizers/index.js'
 import type { Parameters } from './parameters.js'
 import { roomForState, spreadState, wholeState } from './zero/whole-state.js'
@@ -47,6 +48,8 @@ export class DdpCheckpoints {
     private readonly links: Communicator,
     private readonly parameters: Parameters,
     private readonly optimizer: Optimizer,
+    /** What this rank's compressors remember; none without them. */
+    private readonly feedback: readonly NamedTensor[],
   ) {}
 
   /** @throws LockstepError on every rank, naming path and cause, when rank 0 cannot write. @returns the path. */
@@ -61,10 +64,11 @@ export class DdpCheckpoints {
     await this.saved()
     const { parameters, optimizer, links } = this
     const { values, slots } = await wholeState(links, parameters)
+    const feedback = await gatherFeedback(links, this.feedback)
     const checkpoint = () => ({
       step: progress.steps,
       model: parameters.modelTensors(values),
-      optimizer: parameters.optimizerTensors(slots),
+      optimizer: [...parameters.optimizerTensors(slots), ...feedback],
       state: { ...progress, optimizer: { name: optimizer.name, ...optimizer.hyper }, user },
       metric,
     })
@@ -98,6 +102,7 @@ export class DdpCheckpoints {
     await this.saved()
     const { parameters, optimizer, links } = this
     const { values, slots } = roomForState(parameters)
+    let feedback: readonly NamedTensor[] = []
     const loaded = await onRankZero(links, async () => {
       const checkpoint = await readCheckpoint(directory, which)
       if (checkpoint === undefined) return null
@@ -105,15 +110,24 @@ export class DdpCheckpoints {
       const [ownModel, ownState] = [parameters.modelTensors(values), parameters.optimizerTensors(slots)]
       requireSameTensors('model', ownModel, model, path)
       requireSameOptimizer(optimizer, state, path)
-      requireSameTensors(`optimizer (${optimizer.name})`, ownState, saved, path)
+      const savedSlots = saved.filter((tensor) => !isFeedback(tensor))
+      requireSameTensors(`optimizer (${optimizer.name})`, ownState, savedSlots, path)
       for (const what of damaged) console.error(`lockstep: ${what}: resuming from ${path}`)
       copyInto(ownModel, model)
-      copyInto(ownState, saved)
-      return state
+      copyInto(ownState, savedSlots)
+      feedback = saved.filter(isFeedback)
+      const resumed = fits(links.size, this.feedback, feedback)
+      if (!resumed) {
+        console.error(
+          `lockstep: ${path} has no error feedback of ${links.size} ranks with this compression: it starts anew`,
+        )
+      }
+      return { state, resumed }
     })
     if (loaded === null) return undefined
     await spreadState(links, parameters, { values, slots })
-    const { user, ...progress } = loaded as unknown as Progress & { user: JsonObject }
+    if (loaded.resumed) await scatterFeedback(links, this.feedback, feedback)
+    const { user, ...progress } = loaded.state as unknown as Progress & { user: JsonObject }
     return { progress, state: user }
   }
 }

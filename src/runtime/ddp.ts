@@ -142,6 +142,8 @@ export class Ddp {
     threads: number,
     /** Is told on rank 0, in single lines, what compiling costs. */
     say: (line: string) => void = () => {},
+    /** What this rank computes of the model, where that is not all of it. */
+    part: (model: Model) => Model = (model) => model,
   ) {
     const { seed = 0, bucketBytes = BUCKET_BYTES, compression = 'none', overlap = 'auto' } = options
     if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
@@ -151,7 +153,7 @@ export class Ddp {
       throw new LockstepError(
         `overlap is ${overlap}: expected auto, or segments of the backward pass (1, 2, …)`,
       )
-    this.model = modelOf(source, [options.loss ?? []].flat().map(lossOf))
+    this.model = part(modelOf(source, [options.loss ?? []].flat().map(lossOf)))
     this.optimizer = optimizerOf(options.optimizer)
     const zero = options.zero ?? 0
     checkZero(zero, options, this.optimizer)
@@ -188,7 +190,7 @@ export class Ddp {
       this.overlapped = new OverlappedExchange(links, reduced, STATS, tensors, bucketBytes)
       this.overlap = overlap === 'auto' ? new OverlapTuner(links, warn) : { segments: overlap }
     }
-    this.checkpoints = new DdpCheckpoints(links, this.parameters, this.optimizer)
+    this.checkpoints = new DdpCheckpoints(links, this.parameters, this.optimizer, this.exchange.state)
   }
 
   /** Optimizer steps done, those before a resumed checkpoint included. */

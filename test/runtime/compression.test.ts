@@ -1,7 +1,10 @@
 /** Training with compressed gradients: it learns, ranks stay equal, NaN is never remembered. */
 
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { layers, sequential } from '@tensorflow/tfjs-layers'
-import { describe, expect, test, vi } from 'vitest'
+import { afterAll, describe, expect, test, vi } from 'vitest'
 import { glorotFrom } from '../../src/models/seeds.js'
 import { adam, sgd } from '../../src/runtime/optimizers/index.js'
 import { asRanks, failures, samples } from './ranks.js'
@@ -11,9 +14,15 @@ function model() {
   const glorot = glorotFrom(1)
   return sequential({
     layers: [
-      layers.dense({ inputShape: [6], units: 96, activation: 'relu', kernelInitializer: glorot() }),
-      layers.dense({ units: 64, activation: 'relu', kernelInitializer: glorot() }),
-      layers.dense({ units: 3, kernelInitializer: glorot() }),
+      layers.dense({
+        inputShape: [6],
+        units: 96,
+        activation: 'relu',
+        kernelInitializer: glorot(),
+        name: 'first',
+      }),
+      layers.dense({ units: 64, activation: 'relu', kernelInitializer: glorot(), name: 'second' }),
+      layers.dense({ units: 3, kernelInitializer: glorot(), name: 'scores' }),
     ],
   })
 }
@@ -112,4 +121,49 @@ test('a wrong name is an error before anything is trained, also in a world of on
   expect(error!.message).toContain(
     'compression "gzip": no compressor is called "gzip"; expected none, float16',
   )
+})
+
+describe('a checkpoint holds what compressors remember', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lockstep-feedback-'))
+  afterAll(() => rmSync(directory, { recursive: true }))
+
+  /** `steps` steps, a save, and further steps; or only those, after a load. */
+  const run = (where: string, compression: string, phase: 'first' | 'resumed', size = 2) =>
+    asRanks(size, async (world) => {
+      const ddp = await world.ddp(model(), {
+        loss: 'softmaxCrossEntropy',
+        optimizer: adam(0.01),
+        compression,
+      })
+      if (phase === 'resumed') await ddp.load(where)
+      for (let step = ddp.stepCount; step < 6; step++) {
+        if (step === 3 && phase === 'first') await ddp.save(where)
+        const from = (step * 2 + world.rank) * 16
+        const { x, y } = samples(from, from + 16)
+        await ddp.step(x, y)
+      }
+      return ddp.paramsSha256()
+    })
+
+  test.each(['topk:0.05', 'powersgd:2', 'onebit', 'int4', 'dgc:0.05'])(
+    '%s: resumed bit for bit',
+    async (name) => {
+      const where = join(directory, name.replace(':', '-'))
+      const uninterrupted = await run(where, name, 'first')
+      expect(await run(where, name, 'resumed')).toEqual(uninterrupted)
+    },
+  )
+
+  test('another number of ranks starts anew, and says so', async () => {
+    const where = join(directory, 'resized')
+    await run(where, 'topk:0.05', 'first')
+    const said = vi.spyOn(console, 'error').mockImplementation(() => {})
+    const ranks = await run(where, 'topk:0.05', 'resumed', 3)
+    const lines = said.mock.calls.map(([line]) => line as string)
+    said.mockRestore()
+    expect(new Set(ranks).size).toBe(1)
+    expect(lines).toContainEqual(
+      expect.stringMatching(/step-00000003 has no error feedback of 3 ranks with this compression/),
+    )
+  })
 })

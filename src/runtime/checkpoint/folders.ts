@@ -84,7 +84,13 @@ async function makeFolder(path: string): Promise<void> {
   try {
     await mkdir(path)
   } catch (error) {
-    if (!(isSystemError(error, 'EEXIST') && (await isFolder(path)))) throw error
+    if (!isSystemError(error, 'EEXIST')) throw error
+    if (await isFolder(path)) return
+    // A file is in the way: what Node's own says of that.
+    throw Object.assign(new Error(`ENOTDIR: not a directory, mkdir '${path}'`), {
+      code: 'ENOTDIR',
+      syscall: 'mkdir',
+    })
   }
 }
 
