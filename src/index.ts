@@ -54,5 +54,7 @@ export {
   stepDecay,
   type UpdateArgs,
 } from './runtime/optimizers/index.js'
+export type { Pipeline, PipelineOptions, PipelineStepResult } from './runtime/pipeline/pipeline.js'
+export type { ScheduleName } from './runtime/pipeline/schedules.js'
 export type { ProfileOptions } from './runtime/profile.js'
 export { init, type World } from './runtime/world.js'

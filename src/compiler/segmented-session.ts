@@ -15,7 +15,8 @@ interface Part {
   readonly outputs: readonly string[]
 }
 
-const arrays = {
+/** The typed array that holds a carried value. */
+export const arrays = {
   float32: Float32Array,
   int32: Int32Array,
   int64: BigInt64Array,
@@ -86,7 +87,8 @@ export class SegmentedSession {
   }
 }
 
-function graphOf(
+/** A segment as a graph of its own. @param carried what earlier segments make */
+export function graphOf(
   { nodes, constants, inputs, outputs, carriedIn, carriedOut }: Segment,
   carried: ReadonlyMap<string, { readonly value: OnnxValue }>,
 ) {

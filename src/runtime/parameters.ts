@@ -254,7 +254,8 @@ function describe({ parameter }: Place): { name: string; shape: readonly number[
 
 const hostIsLittleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
-function littleEndian(data: Float32Array): Buffer {
+/** The bytes of `data` in that order, on any host. */
+export function littleEndian(data: Float32Array): Buffer {
   const bytes = Buffer.from(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength)
   return hostIsLittleEndian ? bytes : Buffer.from(bytes).swap32()
 }

@@ -13,6 +13,7 @@ import { StoreClient } from './environment/store-client.js'
 import { type RankEnvironment, readEnvironment } from './environment/variables.js'
 import { type Mesh, type MeshShape, meshOf } from './mesh.js'
 import type { FunctionalModel } from './model.js'
+import { Pipeline, type PipelineOptions } from './pipeline/pipeline.js'
 import { quietTensorflow } from './quiet-tensorflow.js'
 
 /**
@@ -56,6 +57,7 @@ async function join(environment: RankEnvironment): Promise<Communicator> {
 
 export class World {
   private readonly trainers: Ddp[] = []
+  private readonly pipelines: Pipeline[] = []
 
   /** Use `init()`. */
   constructor(
@@ -99,6 +101,17 @@ export class World {
     return meshOf(this.collectives, shape)
   }
 
+  /**
+   * Trains `model` in a pipeline of size / dp ranks, each with some of its layers, from rank 0's weights. All ranks must
+   * call it together, with the same model and options.
+   * @throws LockstepError when the model cannot be cut so, or options contradict each other or the number of ranks.
+   */
+  async pipeline(model: LayersModel, options: PipelineOptions): Promise<Pipeline> {
+    const pipeline = await Pipeline.create(this.collectives, model, options, this.threads)
+    this.pipelines.push(pipeline)
+    return pipeline
+  }
+
   /** Settles once every rank has called it. */
   async barrier(): Promise<void> {
     await this.collectives.barrier()
@@ -123,7 +136,7 @@ export class World {
     try {
       for (const trainer of this.trainers) await trainer.saved()
     } finally {
-      for (const trainer of this.trainers) await trainer.release()
+      for (const trainer of [...this.trainers, ...this.pipelines]) await trainer.release()
       await this.collectives.close()
     }
   }

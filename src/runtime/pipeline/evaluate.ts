@@ -1,0 +1,92 @@
+/** Batches through all stages of a pipeline without training: their loss and accuracy, or their predictions. */
+import type { Communicator } from '../../collectives/communicator.js'
+import type { Output } from '../../compiler/program.js'
+import type { NdArray } from '../../data/dataset.js'
+import { LockstepError } from '../../errors.js'
+import { countCorrect } from '../accuracy.js'
+import { type Input, readBatch } from '../batch.js'
+import type { EvaluationBatch, EvaluationResult } from '../ddp.js'
+import type { StageLinks } from './links.js'
+import type { Plan } from './plan.js'
+import { previousOutput, type StageInference } from './stage-inference.js'
+
+type Inferences = ReadonlyMap<number, StageInference>
+
+/** One batch through this rank's stages. @returns the last stage's outputs, on its rank */
+async function through(
+  inferences: Inferences,
+  { stages }: Plan,
+  borders: StageLinks,
+  x: readonly Input[],
+  y: readonly Input[],
+): Promise<readonly Output[] | undefined> {
+  const samples = x[0]!.spec.shape[0]!
+  let result: readonly Output[] | undefined
+  for (const [number, inference] of inferences) {
+    const { isFirst, isLast } = stages[number]!
+    const received = isFirst ? undefined : previousOutput(stages[number - 1]!, samples)
+    if (received) await borders.recvActivation(number, received.data)
+    const outputs = await inference.run(received ? [received] : x, y)
+    if (isLast) result = outputs
+    else await borders.sendActivation(number, outputs[0]!.data as Float32Array)
+  }
+  return result
+}
+
+export async function evaluatePipeline(
+  links: Communicator,
+  inferences: Inferences,
+  plan: Plan,
+  borders: StageLinks,
+  batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>,
+): Promise<EvaluationResult> {
+  const { model } = plan
+  // Which of several outputs' accuracies is meant nobody can know.
+  const [classes] = model.classes.length === 1 ? model.classes : []
+  const totals = new Float64Array(4)
+  for await (const { x, y } of batches) {
+    const [features, labels] = readBatch(model, x, y)
+    const outputs = await through(inferences, plan, borders, features, labels)
+    if (outputs === undefined) continue
+    const samples = features[0]!.spec.shape[0]!
+    const [loss, ...predictions] = outputs
+    totals[0]! += loss!.data[0]! * samples
+    totals[1]! += samples
+    if (classes === undefined) continue
+    const scores = predictions[0]!.data
+    totals[2]! += countCorrect(labels[0]!.data, scores, classes)
+    totals[3]! += scores.length / classes
+  }
+  if (links.size > 1) await links.allReduce(totals, 'sum')
+  const [loss, samples, correct, guesses] = totals as unknown as [number, number, number, number]
+  if (samples === 0)
+    throw new LockstepError('evaluate() was given no batch on any rank: expected at least one')
+  const accuracy = classes === undefined ? undefined : correct / guesses
+  return { loss: loss / samples, accuracy, samples }
+}
+
+const MOST_DIMENSIONS = 8
+
+/** @returns the model's outputs, on every rank of the pipeline */
+export async function predictPipeline(
+  inferences: Inferences,
+  plan: Plan,
+  borders: StageLinks,
+  x: readonly Input[],
+): Promise<NdArray[]> {
+  const { pp } = plan.mesh
+  const outputs = await through(inferences, plan, borders, x, [])
+  const from = borders.ownerOf(plan.stages.length - 1)
+  const predictions: NdArray[] = []
+  for (let i = 0; i < plan.model.classes.length; i++) {
+    const dimensions = new Int32Array(1 + MOST_DIMENSIONS)
+    const own = outputs?.[i]
+    if (own) dimensions.set([own.shape.length, ...own.shape])
+    if (pp.size > 1) await pp.broadcast(dimensions, from)
+    const shape = [...dimensions.subarray(1, 1 + dimensions[0]!)]
+    const data = own ? (own.data as Float32Array).slice() : new Float32Array(shape.reduce((a, b) => a * b, 1))
+    if (pp.size > 1) await pp.broadcast(data, from)
+    predictions.push({ data, shape })
+  }
+  return predictions
+}

@@ -1,0 +1,372 @@
+/**
+ * Pipeline parallelism: a model's layers are dealt out to ranks, and a batch goes through them in micro-batches. Every rank
+ * holds parameters, gradients and optimizer state of its own stages, and of no others.
+ *
+ * A step, in order: the schedule's passes and transfers → loss of all → sum of gradients over the replicas → optimizer.
+ */
+import * as tf from '@tensorflow/tfjs-core'
+import type { LayersModel } from '@tensorflow/tfjs-layers'
+import type { Communicator } from '../../collectives/communicator.js'
+import type { Provider } from '../../compiler/onnxruntime.js'
+import { Program } from '../../compiler/program.js'
+import { resolveProvider } from '../../compiler/providers.js'
+import type { SessionOptions } from '../../compiler/session.js'
+import type { NdArray } from '../../data/dataset.js'
+import { LockstepError } from '../../errors.js'
+import { type BatchInputs, type Input, readBatch, readFeatures } from '../batch.js'
+import type { EvaluationBatch, EvaluationResult, StepResult } from '../ddp.js'
+import { Constraints } from '../engines/onnx-constraints.js'
+import { averageOverRanks } from '../gradient-exchange.js'
+import { optimizerOf } from '../optimizers/from-tensorflow.js'
+import type { Optimizer } from '../optimizers/index.js'
+import { l2Norm } from '../optimizers/norm.js'
+import { Parameters } from '../parameters.js'
+import { evaluatePipeline, predictPipeline } from './evaluate.js'
+import { execute, type Handlers, type Times } from './executor.js'
+import { StageLinks } from './links.js'
+import { microBatchesOf } from './micro-batches.js'
+import { type Plan, type PlanOptions, planOf } from './plan.js'
+import { boundaryShape, type Stage } from './stage.js'
+import { type StageBuffers, stageBuffers } from './stage-buffers.js'
+import { StageInference } from './stage-inference.js'
+import { StageTraining } from './stage-training.js'
+import { WholeModel } from './whole-model.js'
+
+export interface PipelineOptions extends PlanOptions {
+  /** One of Lockstep's, or one of tf.train that has an equal here. */
+  readonly optimizer: Optimizer | tf.Optimizer
+  /** Of dropout and other random layers. */
+  readonly seed?: number
+  /** Where onnxruntime computes; `auto` (default): on CUDA where it is installed and starts, else on the cpu. */
+  readonly provider?: Provider | 'auto'
+}
+
+export interface PipelineStepResult extends StepResult {
+  /** Share of the ranks' time in this step's schedule in which they computed no pass. */
+  readonly bubbleFraction: number
+}
+
+/** A stage of this rank's, and what has been compiled for it. */
+interface OwnStage {
+  readonly stage: Stage
+  readonly buffers: StageBuffers
+  readonly inference: StageInference
+  /** By the micro-batches' shapes. */
+  readonly training: Map<string, Promise<StageTraining>>
+}
+
+export class Pipeline {
+  private readonly own: ReadonlyMap<number, OwnStage>
+  private readonly borders: StageLinks
+  private readonly constraints: Constraints
+  private readonly whole: WholeModel
+  private steps = 0
+  private passes = 0
+
+  private constructor(
+    private readonly links: Communicator,
+    private readonly plan: Plan,
+    private readonly parameters: Parameters,
+    private readonly optimizer: Optimizer,
+    private readonly seed: number,
+    private readonly session: SessionOptions,
+    private readonly microBatches: number,
+  ) {
+    const { mesh, stages, losses, model } = plan
+    const own = stagesOn(plan)
+    const buffers = stageBuffers(own, parameters)
+    this.own = new Map(
+      own.map((stage, i) => [
+        stage.number,
+        {
+          stage,
+          buffers: buffers[i]!,
+          inference: new StageInference(stage, buffers[i]!, losses, session),
+          training: new Map(),
+        },
+      ]),
+    )
+    this.borders = new StageLinks(mesh.pp, stages.length)
+    const held = { ...model, parameters: own.flatMap((stage) => stage.parameters) }
+    this.constraints = new Constraints(held, parameters, (request) => Program.compile(request, session))
+    this.whole = new WholeModel(mesh.pp, plan, parameters)
+  }
+
+  /** Use `world.pipeline(…)`. All ranks must call it together. */
+  static async create(
+    links: Communicator,
+    source: LayersModel,
+    options: PipelineOptions,
+    threads: number,
+  ): Promise<Pipeline> {
+    const { seed = 0, provider = 'auto', microBatches } = options
+    if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
+    const optimizer = optimizerOf(options.optimizer)
+    if (optimizer.granularity === 'model' && optimizer.givenNorm === undefined)
+      throw new LockstepError(
+        `optimizer ${optimizer.name} takes the whole model's gradients at once, of which a rank of a pipeline has only its ` +
+          'own: use one without a bound on them, or clipByGlobalNorm outermost',
+      )
+    const session = { threads, provider: await resolveProvider(provider) }
+    const plan = await planOf(links, source, options, session)
+    const parameters = new Parameters(
+      stagesOn(plan).flatMap((stage) => stage.parameters),
+      optimizer.slots,
+    )
+    const pipeline = new Pipeline(links, plan, parameters, optimizer, seed, session, microBatches)
+    await pipeline.whole.takeFromRankZero(links)
+    return pipeline
+  }
+
+  /** Optimizer steps done. */
+  get stepCount(): number {
+    return this.steps
+  }
+
+  /** Which of the pipelines this rank is in, of how many: samples are shared out among them. */
+  get replica(): { readonly rank: number; readonly size: number } {
+    const { rank, size } = this.plan.mesh.dp
+    return { rank, size }
+  }
+
+  /** The names of this rank's layers, one list for each of its stages. */
+  get layers(): readonly (readonly string[])[] {
+    return [...this.own.values()].map(({ stage }) => stage.layers.map(({ name }) => name))
+  }
+
+  /** Of this rank's parameters, gradients and optimizer state; what passes keep for their backward half is not in it. */
+  get stateBytes(): number {
+    const { trainable, frozen, gradients, slots } = this.parameters
+    return [trainable, frozen, gradients, ...slots].reduce((sum, { byteLength }) => sum + byteLength, 0)
+  }
+
+  /** The most micro-batches that any of this rank's stages has kept between forward and backward pass. */
+  async mostInFlight(): Promise<number> {
+    const all = [...this.own.values()].flatMap(({ training }) => [...training.values()])
+    return Math.max(0, ...(await Promise.all(all)).map((training) => training.mostInFlight))
+  }
+
+  /**
+   * Trains on one batch per replica: gradients of the mean loss over all replicas' samples, and one optimizer step. Every
+   * rank of a replica must give the same batch, and all ranks call it together.
+   *
+   * @param x features, the batch first; read by the first stage's rank
+   * @param y labels, the batch first; read by the last stage's rank
+   * @throws LockstepError on every rank when the loss is not finite, naming the replicas where; parameters are untouched.
+   */
+  async step(x: BatchInputs, y: BatchInputs): Promise<PipelineStepResult> {
+    const { plan, parameters, microBatches } = this
+    const [features, labels] = readBatch(plan.model, x, y)
+    const samples = features[0]!.spec.shape[0]!
+    const [xs, ys] = [microBatchesOf(features, microBatches), microBatchesOf(labels, microBatches)]
+    const trainings = await this.trainings(xs[0]!, ys[0]!)
+    const averages = [...trainings.values()].flatMap((training) => training.updated())
+    const before = averages.map((values) => values.slice())
+    const sums = { loss: 0 }
+    const times = await execute(plan.actions, this.handlers(trainings, xs, ys, sums))
+    const result = await this.summarize(sums.loss, samples, times)
+    if (!Number.isFinite(result.loss)) {
+      averages.forEach((values, i) => {
+        values.set(before[i]!)
+      })
+      throw await this.notFinite(sums.loss)
+    }
+    const { dp, pp } = plan.mesh
+    const updates = averages.map((value, param) => ({ param, value }))
+    const mean = await averageOverRanks(dp, updates, samples)
+    for (const { param, value } of mean) averages[param]!.set(value as Float32Array)
+    if (dp.size > 1 && parameters.gradients.length > 0) await dp.allReduce(parameters.gradients, 'sum')
+    const gradNorm = this.optimizer.granularity === 'model' ? await wholeNorm(pp, parameters) : undefined
+    this.update(1 / result.samples, gradNorm)
+    await this.constraints.apply()
+    this.steps++
+    return result
+  }
+
+  /**
+   * Loss and accuracy over all replicas' batches, every sample counted once. Every rank of a replica must give the same
+   * batches; all ranks must call it together.
+   */
+  async evaluate(
+    batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>,
+  ): Promise<EvaluationResult> {
+    return evaluatePipeline(this.links, this.inferences(), this.plan, this.borders, batches)
+  }
+
+  /** The model's outputs for `x`, random layers switched off. All ranks of a replica must call it together, with the same. */
+  async predictAll(x: BatchInputs): Promise<NdArray[]> {
+    const features = readFeatures(this.plan.model, x)
+    return predictPipeline(this.inferences(), this.plan, this.borders, features)
+  }
+
+  /** The same for a model of one output. */
+  async predict(x: BatchInputs): Promise<NdArray> {
+    const { length } = this.plan.model.classes
+    if (length > 1)
+      throw new LockstepError(`the model has ${length} outputs: call predictAll() for all of them`)
+    return (await this.predictAll(x))[0]!
+  }
+
+  /**
+   * SHA-256 (hexadecimal) over all parameters of the model, float32 little-endian, in model order. All ranks of a replica
+   * must call it together.
+   */
+  async paramsSha256(): Promise<string> {
+    return this.whole.sha256()
+  }
+
+  /**
+   * Copies the trained parameters of all stages into this rank's TensorFlow.js model, for `model.predict` or `model.save`.
+   * All ranks of a replica must call it together.
+   */
+  async updateModel(): Promise<void> {
+    await this.whole.each(({ variable }, data) => {
+      tf.tidy(() => variable.assign(tf.tensor(data.slice(), variable.shape)))
+    })
+  }
+
+  /** Frees the compiled programs. */
+  async release(): Promise<void> {
+    await this.constraints.release()
+    for (const { inference, training } of this.own.values()) {
+      await inference.release()
+      for (const compiled of training.values()) await (await compiled).release()
+      training.clear()
+    }
+  }
+
+  private inferences(): ReadonlyMap<number, StageInference> {
+    return new Map([...this.own].map(([number, { inference }]) => [number, inference]))
+  }
+
+  /** Of this rank's stages, for micro-batches like these. */
+  private async trainings(
+    x: readonly Input[],
+    y: readonly Input[],
+  ): Promise<ReadonlyMap<number, StageTraining>> {
+    const { plan, session } = this
+    const samples = x[0]!.spec.shape[0]!
+    const key = [...x, ...y].map(({ spec }) => `${spec.dtype}[${spec.shape}]`).join()
+    const compiled = new Map<number, StageTraining>()
+    for (const [number, { stage, buffers, training }] of this.own) {
+      let made = training.get(key)
+      if (made === undefined) {
+        const before = stage.isFirst ? undefined : boundaryShape(plan.stages[number - 1]!, samples)
+        made = StageTraining.compile(stage, buffers, plan.losses, { x, y, before }, session)
+        made.catch(() => training.delete(key))
+        training.set(key, made)
+      }
+      const ready = await made
+      ready.begin()
+      compiled.set(number, ready)
+    }
+    return compiled
+  }
+
+  private handlers(
+    trainings: ReadonlyMap<number, StageTraining>,
+    xs: readonly (readonly Input[])[],
+    ys: readonly (readonly Input[])[],
+    sums: { loss: number },
+  ): Handlers {
+    const { borders, seed, microBatches, plan } = this
+    const pass = this.passes++
+    const waiting = new Map<string, Float32Array>()
+    const put = (what: string, stage: number, microBatch: number, buffer: Float32Array) => {
+      waiting.set(`${what} ${stage} ${microBatch}`, buffer)
+      return buffer
+    }
+    const take = (what: string, stage: number, microBatch: number) => {
+      const key = `${what} ${stage} ${microBatch}`
+      const found = waiting.get(key)
+      waiting.delete(key)
+      return found
+    }
+    const numbers = (inputs: readonly Input[]) => inputs.map(({ data }) => data)
+    return {
+      recvActivation: (stage, m) =>
+        borders.recvActivation(stage, put('input', stage, m, trainings.get(stage)!.before.take())),
+      recvGradient: (stage, m) =>
+        borders.recvGradient(stage, put('outputGradient', stage, m, trainings.get(stage)!.after.take())),
+      sendActivation: async (stage, m) => {
+        const output = take('output', stage, m)!
+        await borders.sendActivation(stage, output)
+        trainings.get(stage)!.after.give(output)
+      },
+      sendGradient: async (stage, m) => {
+        const gradient = take('inputGradient', stage, m)!
+        await borders.sendGradient(stage, gradient)
+        trainings.get(stage)!.before.give(gradient)
+      },
+      forward: async (stage, m) => {
+        const training = trainings.get(stage)!
+        const { isFirst, isLast } = plan.stages[stage]!
+        const input = waiting.get(`input ${stage} ${m}`)
+        const given = [...(isFirst ? numbers(xs[m]!) : [input!]), ...(isLast ? numbers(ys[m]!) : [])]
+        const output = isLast ? undefined : put('output', stage, m, training.after.take())
+        const key = [seed, plan.mesh.dp.rank, pass, stage, m]
+        sums.loss += await training.forward(m, given, output, key)
+      },
+      backward: async (stage, m) => {
+        const training = trainings.get(stage)!
+        const { isFirst } = plan.stages[stage]!
+        const outputGradient = take('outputGradient', stage, m)
+        const inputGradient = isFirst ? undefined : put('inputGradient', stage, m, training.before.take())
+        await training.backward(m, outputGradient, inputGradient, microBatches)
+        if (outputGradient) training.after.give(outputGradient)
+        const input = take('input', stage, m)
+        if (input) training.before.give(input)
+      },
+    }
+  }
+
+  /** What all ranks together have found: one small gather, which also tells every rank that the step went well. */
+  private async summarize(loss: number, samples: number, times: Times): Promise<PipelineStepResult> {
+    // A replica's samples count once.
+    const counted = this.plan.mesh.pp.rank === 0 ? samples : 0
+    const sums = Float64Array.of(loss, counted, times.computing, times.all)
+    if (this.links.size > 1) await this.links.allReduce(sums, 'sum')
+    const [total, all, computing, time] = sums as unknown as [number, number, number, number]
+    return { loss: total / all, samples: all, bubbleFraction: Math.max(0, 1 - computing / time) }
+  }
+
+  /** The optimizer's next step on this rank's parameters. */
+  private update(gradScale: number, gradNorm: number | undefined): void {
+    const { trainable, gradients, slots, tensors } = this.parameters
+    if (trainable.length === 0) return
+    const step = this.steps + 1
+    this.optimizer.update({
+      params: trainable,
+      grads: gradients,
+      slots,
+      tensors,
+      step,
+      gradScale,
+      ...(gradNorm !== undefined && { gradNorm }),
+    })
+  }
+
+  /** Every rank sees the same sum, so every rank comes here at the same step. */
+  private async notFinite(own: number): Promise<LockstepError> {
+    const losses = [...(await this.links.allGather(Float64Array.of(own)))]
+    const { size } = this.plan.mesh.pp
+    const where = losses.flatMap((loss, rank) =>
+      Number.isFinite(loss) ? [] : [`rank ${rank} (replica ${Math.floor(rank / size)}, ${loss})`],
+    )
+    return new LockstepError(
+      `the loss of step ${this.steps + 1} is not finite on ${where.join(', ')}: lower the learning rate, or look for NaN ` +
+        'and infinities in that batch; parameters are as before this step',
+    )
+  }
+}
+
+function stagesOn({ stages, mesh }: Plan): Stage[] {
+  return stages.filter(({ number }) => number % mesh.pp.size === mesh.pp.rank)
+}
+
+/** The L2 norm of all stages' gradients: the same bits on every rank. */
+async function wholeNorm(pp: Communicator, { gradients }: Parameters): Promise<number> {
+  const squares = Float64Array.of(l2Norm(gradients) ** 2)
+  if (pp.size > 1) await pp.allReduce(squares, 'sum')
+  return Math.sqrt(squares[0]!)
+}

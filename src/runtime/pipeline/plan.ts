@@ -1,0 +1,106 @@
+/**
+ * Who does what in a pipeline: options checked, the model cut, stages dealt out to ranks. The same on every rank, from the
+ * same model and options. It trains nothing.
+ */
+import { LayersModel } from '@tensorflow/tfjs-layers'
+import type { Communicator } from '../../collectives/communicator.js'
+import type { SessionOptions } from '../../compiler/session.js'
+import { LockstepError } from '../../errors.js'
+import { type Loss, type LossFunction, type LossName, lossOf } from '../losses.js'
+import { type Mesh, meshOf } from '../mesh.js'
+import { type Model, modelOf } from '../model.js'
+import { requireSame } from '../require-same.js'
+import { balancedCuts, checkStages, cutsByName, type Stages } from './cuts.js'
+import { type LayerGraph, layerGraph } from './layer-graph.js'
+import { measureCalls } from './measure.js'
+import { type Action, checkSchedule, type ScheduleName, scheduleOf } from './schedules.js'
+import { type Stage, stagesOf } from './stage.js'
+
+export interface PlanOptions {
+  /** By name, or a function of (labels, predictions) with the batch's mean; for several outputs one for all or for each. */
+  readonly loss: LossName | LossFunction | readonly (LossName | LossFunction)[]
+  /** Equal parts in which a batch goes through the stages. */
+  readonly microBatches: number
+  readonly schedule?: ScheduleName
+  /** Where to cut: balanced by `parameters` (default), `layers` or `time`, or names of the layers to cut after. */
+  readonly stages?: Stages
+  /** With schedule `interleaved`; 2 by default. */
+  readonly stagesPerRank?: number
+  /** Pipelines beside each other, each with samples of its own. */
+  readonly dp?: number
+}
+
+export interface Plan {
+  readonly mesh: Mesh
+  readonly model: Model
+  readonly losses: readonly Loss[]
+  /** Of the whole model; rank p of a pipeline has those whose number is p modulo its ranks. */
+  readonly stages: readonly Stage[]
+  /** This rank's part of a step. */
+  readonly actions: readonly Action[]
+}
+
+/** All ranks must call it together. @throws LockstepError for options that contradict each other, the model or the world. */
+export async function planOf(
+  links: Communicator,
+  source: LayersModel,
+  options: PlanOptions,
+  session: SessionOptions,
+): Promise<Plan> {
+  const { schedule = '1f1b', stages = 'parameters', microBatches, dp = 1 } = options
+  const { stagesPerRank = schedule === 'interleaved' ? 2 : 1 } = options
+  if (!(source instanceof LayersModel))
+    throw new LockstepError(
+      'pipeline() was given something that is no TensorFlow.js layers model (tf.sequential, tf.model): functional code ' +
+        'has no layers to cut between; use world.ddp()',
+    )
+  const pp = links.size / dp
+  if (!Number.isInteger(pp))
+    throw new LockstepError(
+      `world size (${links.size}) != dp (${dp}) * pp: expected a dp that divides it; change dp, or ddp-launch's --nproc`,
+    )
+  const shape = { ranks: pp, stagesPerRank, microBatches }
+  checkSchedule(schedule, shape)
+  checkStages(stages)
+  const losses = [options.loss].flat().map((loss) => lossOf(loss))
+  const model = modelOf(source, losses)
+  const graph = layerGraph(source)
+  const count = pp * stagesPerRank
+  const cuts = await cutsOf(links, graph, model, stages, count, session)
+  const mesh = meshOf(links, { dp, pp })
+  await requireSame(links, 'the pipeline', `${schedule} ${microBatches} ${cuts}`)
+  return {
+    mesh,
+    model,
+    losses,
+    stages: stagesOf(graph, model.parameters, cuts),
+    actions: scheduleOf(schedule, shape, mesh.pp.rank),
+  }
+}
+
+async function cutsOf(
+  links: Communicator,
+  graph: LayerGraph,
+  { parameters }: Model,
+  stages: Stages,
+  count: number,
+  session: SessionOptions,
+): Promise<number[]> {
+  if (typeof stages !== 'string') return cutsByName(graph, stages, count)
+  if (stages === 'layers')
+    return balancedCuts(
+      graph,
+      graph.calls.map(() => 1),
+      count,
+    )
+  if (stages === 'time') {
+    const weights = new Float64Array(graph.calls.length)
+    if (links.rank === 0) weights.set(await measureCalls(graph, parameters, session))
+    if (links.size > 1) await links.broadcast(weights, 0)
+    return balancedCuts(graph, [...weights], count)
+  }
+  const floats = graph.calls.map(({ layer }) =>
+    layer.weights.reduce((sum, { shape }) => sum + shape.reduce<number>((a, b) => a * (b ?? 1), 1), 0),
+  )
+  return balancedCuts(graph, floats, count)
+}

@@ -1,0 +1,115 @@
+/**
+ * A stage: consecutive layer calls of a model with one tensor in and one out, or the model's own inputs and outputs at the
+ * ends. Functions on tensors; it compiles and sends nothing.
+ */
+import * as tf from '@tensorflow/tfjs-core'
+import type { SymbolicTensor } from '@tensorflow/tfjs-layers'
+import type { Layer } from '../../compiler/layers/index.js'
+import { LockstepError } from '../../errors.js'
+import type { Loss } from '../losses.js'
+import type { Parameter } from '../model.js'
+import { crossing, type LayerCall, type LayerGraph, runCalls } from './layer-graph.js'
+
+export interface Stage {
+  readonly number: number
+  readonly isFirst: boolean
+  readonly isLast: boolean
+  readonly calls: readonly LayerCall[]
+  /** Each once. */
+  readonly layers: readonly Layer[]
+  readonly inputs: readonly SymbolicTensor[]
+  readonly outputs: readonly SymbolicTensor[]
+  /** In model order. */
+  readonly parameters: readonly Parameter[]
+}
+
+/**
+ * @param cuts the calls after which the model is cut
+ * @throws LockstepError when two stages share a weight, naming the layer
+ */
+export function stagesOf(
+  graph: LayerGraph,
+  parameters: readonly Parameter[],
+  cuts: readonly number[],
+): Stage[] {
+  const ends = [...cuts, graph.calls.length - 1]
+  const stages = ends.map((end, number) => {
+    const start = number === 0 ? 0 : ends[number - 1]! + 1
+    const calls = graph.calls.slice(start, end + 1)
+    const layers = [...new Set(calls.map(({ layer }) => layer))]
+    const variables = new Set(layers.flatMap(({ weights }) => weights.map((weight) => weight.read())))
+    const [isFirst, isLast] = [number === 0, number === ends.length - 1]
+    return {
+      number,
+      isFirst,
+      isLast,
+      calls,
+      layers,
+      inputs: isFirst ? graph.inputs : crossing(graph, start - 1),
+      outputs: isLast ? graph.outputs : crossing(graph, end),
+      parameters: parameters.filter(({ variable }) => variables.has(variable)),
+    }
+  })
+  refuseTied(stages)
+  return stages
+}
+
+function refuseTied(stages: readonly Stage[]): void {
+  const owners = new Map<Parameter, Stage>()
+  for (const stage of stages) {
+    for (const parameter of stage.parameters) {
+      const owner = owners.get(parameter)
+      if (owner !== undefined)
+        throw new LockstepError(
+          `weight ${parameter.name} is used in stage ${owner.number} and in stage ${stage.number}: tied weights must be in ` +
+            'one stage; cut the model elsewhere (stages: [names of layers])',
+        )
+      owners.set(parameter, stage)
+    }
+  }
+}
+
+/**
+ * The stage's outputs; `training` as in a model's `apply`.
+ * @throws LockstepError when a mask would have to go to the next stage with them
+ */
+export function applyStage(
+  { calls, inputs, outputs, isLast }: Stage,
+  x: readonly tf.Tensor[],
+  training: boolean,
+): tf.Tensor[] {
+  const { values, masks } = runCalls(calls, new Map(inputs.map((tensor, i) => [tensor, x[i]!])), training)
+  const masked = isLast ? undefined : outputs.find((tensor) => masks.has(tensor))
+  if (masked === undefined) return outputs.map((tensor) => values.get(tensor)!)
+  throw new LockstepError(
+    `the output of layer ${masked.sourceLayer.name} has a mask, which cannot go with it to the next stage: cut the ` +
+      'model before the masking layer, or after the last layer that uses the mask (stages: [names of layers])',
+  )
+}
+
+/** The regularisers' terms of the stage's layers; undefined where there are none. */
+export function regularization({ layers }: Stage): tf.Scalar | undefined {
+  const terms = layers.flatMap((layer) => layer.calculateLosses())
+  return terms.length === 0 ? undefined : terms.reduce((sum, term) => tf.add(sum, term) as tf.Scalar)
+}
+
+/** What crosses to the next stage for so many samples. @throws LockstepError when the model does not say. */
+export function boundaryShape(stage: Stage, samples: number): number[] {
+  const [tensor] = stage.outputs
+  const [, ...sizes] = tensor!.shape
+  if (sizes.every((size) => size !== null)) return [samples, ...(sizes as number[])]
+  throw new LockstepError(
+    `the output of layer ${tensor!.sourceLayer.name} has shape [${tensor!.shape.map((n) => n ?? 'any')}]: a pipeline ` +
+      'needs fixed sizes between its stages; give the model a fixed inputShape',
+  )
+}
+
+/** The sum over the model's outputs of the batch's mean losses. */
+export function totalLoss(
+  losses: readonly Loss[],
+  labels: readonly tf.Tensor[],
+  predictions: readonly tf.Tensor[],
+): tf.Tensor {
+  const values = predictions.map((each, i) => losses[losses.length === 1 ? 0 : i]!.compute(labels[i]!, each))
+  return values.reduce((sum, value) => tf.add(sum, value))
+}
