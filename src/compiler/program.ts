@@ -8,8 +8,10 @@ import { blockSize } from './block-size.js'
 import { type DType, type Numbers, numbersOf, type RandomInput, sizeOf } from './graph.js'
 import { type Lowered, lower } from './lower.js'
 import { SegmentedSession } from './segmented-session.js'
+import { cut } from './segments.js'
 import type { SessionOptions } from './session.js'
 import { simplify } from './simplify.js'
+import { cutStreamed, Stream, type Streaming } from './streaming.js'
 import { type TraceRequest, trace } from './trace.js'
 import { fillUniform } from './uniform.js'
 
@@ -25,6 +27,8 @@ export interface ProgramRequest extends TraceRequest {
    * part. Or which gradients to make in each part, by their position among the trainable variables.
    */
   readonly segments?: number | readonly (readonly number[])[]
+  /** Where trainable variables are in memory for a while only; `params` has empty buffers for them. Instead of `segments`. */
+  readonly streaming?: Streaming | undefined
 }
 
 /** An output of the body; every run writes it anew. */
@@ -47,6 +51,7 @@ export class Program {
   private constructor(
     private readonly session: SegmentedSession,
     private readonly lowered: Lowered,
+    private readonly stream: Stream | undefined,
     /** Of each output that is a gradient, its position among them. */
     private readonly gradients: ReadonlyMap<string, number>,
     private readonly randoms: readonly { readonly input: RandomInput; readonly buffer: Float32Array }[],
@@ -70,15 +75,32 @@ export class Program {
     const first = ends - request.gradients.length
     const gradients = lowered.outputs.slice(first, ends)
     const bytes = new Map(gradients.map((name, i) => [name, request.gradients[i]!.byteLength]))
-    const { segments = 1 } = request
+    const { segments = 1, streaming } = request
     const parts =
       typeof segments === 'number' ? segments : segments.map((part) => part.map((i) => gradients[i]!))
-    const session = await SegmentedSession.create(lowered, bytes, parts, options)
+    const named = (unit: readonly number[], names: readonly string[]) => unit.map((i) => names[i]!)
+    const plan =
+      streaming &&
+      cutStreamed(
+        lowered,
+        streaming.units.map((unit) => ({
+          params: named(unit, lowered.params),
+          gradients: named(unit, gradients),
+        })),
+        streaming.ahead,
+      )
+    const cutting = (whole: Lowered) => plan?.segments ?? cut(whole, bytes, parts)
+    const session = await SegmentedSession.create(lowered, cutting, options)
+    plan?.places.forEach((places, part) => {
+      const viewAt = (name: string, place: number) => streaming!.viewAt(lowered.params.indexOf(name), place)
+      session.bindInputs(new Map([...places].map(([name, place]) => [name, viewAt(name, place)])), part)
+    })
     const randoms = graph.randoms.map((input) => ({
       input,
       buffer: new Float32Array(sizeOf(input.value.shape)),
     }))
-    session.bindInputs(pairs(lowered.params, request.params))
+    const streamed = streaming ? request.gradients.length : 0
+    session.bindInputs(pairs(lowered.params.slice(streamed), request.params.slice(streamed)))
     session.bindInputs(
       pairs(
         lowered.randoms,
@@ -102,7 +124,8 @@ export class Program {
     )
     const positions = new Map(gradients.map((name, i) => [name, i]))
     const compileMs = performance.now() - start
-    return new Program(session, lowered, positions, randoms, outputs, updates, compileMs, traceMs)
+    const stream = plan && new Stream(plan, streaming!)
+    return new Program(session, lowered, stream, positions, randoms, outputs, updates, compileMs, traceMs)
   }
 
   /**
@@ -123,11 +146,21 @@ export class Program {
     })
     this.session.bindInputs(pairs(this.lowered.inputs, inputs))
     try {
-      await this.session.run((names) => ready?.(names.flatMap((name) => this.gradients.get(name) ?? [])))
+      await this.session.run(
+        (names) => ready?.(names.flatMap((name) => this.gradients.get(name) ?? [])),
+        this.stream && ((part) => this.stream!.before(part)),
+      )
       this.runs++
     } catch (cause) {
-      throw runFailure(cause as Error)
+      // Of an exchange, or of whom `ready` told.
+      throw cause instanceof LockstepError ? cause : runFailure(cause as Error)
     }
+  }
+
+  /** Reads the variables from other buffers from now on; undefined: from none, until there are. */
+  bindParams(params: readonly Numbers[] | undefined): void {
+    if (params) this.session.bindInputs(pairs(this.lowered.params, params))
+    else this.session.unbindInputs(this.lowered.params)
   }
 
   /** Writes the session's profile, which `options.profile` asked for. */

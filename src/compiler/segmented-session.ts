@@ -5,7 +5,7 @@
 import { type Numbers, sizeOf } from './graph.js'
 import type { Lowered } from './lower.js'
 import type { OnnxValue } from './onnx.js'
-import { cut, type Segment } from './segments.js'
+import type { Segment } from './segments.js'
 import { type Buffers, Session, type SessionOptions } from './session.js'
 
 interface Part {
@@ -26,19 +26,14 @@ export const arrays = {
 export class SegmentedSession {
   private constructor(private readonly parts: readonly Part[]) {}
 
-  /**
-   * @param gradients which of the outputs are awaited, with their bytes
-   * @param count segments wanted (there are fewer where gradients come all at once), or which gradients to make in each
-   */
   static async create(
     lowered: Lowered,
-    gradients: ReadonlyMap<string, number>,
-    count: number | readonly (readonly string[])[],
+    cutting: (lowered: Lowered) => readonly Segment[],
     options: SessionOptions,
   ): Promise<SegmentedSession> {
     const carried = new Map<string, { readonly value: OnnxValue; readonly data: Numbers }>()
     const parts: Part[] = []
-    for (const segment of cut(lowered, gradients, count)) {
+    for (const segment of cutting(lowered)) {
       const session = await Session.create(graphOf(segment, carried), options)
       for (const value of session.outputs.filter(({ name }) => segment.carriedOut.includes(name))) {
         carried.set(value.name, { value, data: new arrays[value.type](sizeOf(value.shape)) as Numbers })
@@ -60,9 +55,15 @@ export class SegmentedSession {
     return this.parts.length
   }
 
-  bindInputs(buffers: Buffers): void {
-    for (const { session, inputs } of this.parts)
+  /** @param part for this segment alone; undefined: for all that read them */
+  bindInputs(buffers: Buffers, part?: number): void {
+    for (const { session, inputs } of part === undefined ? this.parts : [this.parts[part]!])
       session.bindInputs(new Map([...buffers].filter(([name]) => inputs.has(name))))
+  }
+
+  /** Lets go of inputs' buffers, until they are bound anew. */
+  unbindInputs(names: readonly string[]): void {
+    for (const { session } of this.parts) session.unbindInputs(names)
   }
 
   bindOutputs(buffers: Buffers): void {
@@ -70,9 +71,16 @@ export class SegmentedSession {
       session.bindOutputs(new Map([...buffers].filter(([name]) => outputs.includes(name))))
   }
 
-  /** @param ready told the names of outputs that have just been made; the next segment starts when that has settled */
-  async run(ready?: (outputs: readonly string[]) => void | Promise<void>): Promise<void> {
-    for (const { session, outputs } of this.parts) {
+  /**
+   * @param ready told the names of outputs that have just been made; the next segment starts when that has settled
+   * @param before told the number of the segment that runs when that has settled
+   */
+  async run(
+    ready?: (outputs: readonly string[]) => void | Promise<void>,
+    before?: (part: number) => Promise<void>,
+  ): Promise<void> {
+    for (const [part, { session, outputs }] of this.parts.entries()) {
+      await before?.(part)
       await session.run()
       await ready?.(outputs)
     }

@@ -60,20 +60,34 @@ export function cut(
     const start = borders[i - 1] ?? 0
     const own = nodes.slice(start, end)
     const ownEnds = ends.filter((node) => segmentOf.get(node) === i)
-    const made = new Set(own.flatMap(({ outputs }) => outputs))
-    const reads = (all: readonly OnnxNode[]) => new Set(all.flatMap(({ inputs }) => inputs))
-    const read = reads([...own, ...ownEnds])
-    const readLater = reads([...nodes.slice(end), ...ends.filter((node) => segmentOf.get(node)! > i)])
-    const named = new Set(ownEnds.flatMap(({ outputs }) => outputs))
-    return {
-      nodes: readyFirstLast(own, ownEnds),
-      constants: onnx.constants.filter(({ name }) => read.has(name)),
-      inputs: onnx.inputs.filter(({ name }) => read.has(name)),
-      outputs: onnx.outputs.filter(({ name }) => named.has(name)) as OnnxValue[],
-      carriedIn: [...read].filter((name) => madeAt.has(name) && !made.has(name)),
-      carriedOut: [...made].filter((name) => readLater.has(name)),
-    }
+    const later = [...nodes.slice(end), ...ends.filter((node) => segmentOf.get(node)! > i)]
+    return pieceOf(onnx, own, ownEnds, (name) => madeAt.has(name), later)
   })
+}
+
+/**
+ * The segment of these nodes and ends.
+ * @param isMade whether a value is some node's, and not an input or a constant. @param later what comes after this segment
+ */
+export function pieceOf(
+  onnx: Lowered['onnx'],
+  own: readonly OnnxNode[],
+  ownEnds: readonly OnnxNode[],
+  isMade: (name: string) => boolean,
+  later: readonly OnnxNode[],
+): Segment {
+  const made = new Set(own.flatMap(({ outputs }) => outputs))
+  const reads = (all: readonly OnnxNode[]) => new Set(all.flatMap(({ inputs }) => inputs))
+  const [read, readLater] = [reads([...own, ...ownEnds]), reads(later)]
+  const named = new Set(ownEnds.flatMap(({ outputs }) => outputs))
+  return {
+    nodes: readyFirstLast(own, ownEnds),
+    constants: onnx.constants.filter(({ name }) => read.has(name)),
+    inputs: onnx.inputs.filter(({ name }) => read.has(name)),
+    outputs: onnx.outputs.filter(({ name }) => named.has(name)) as OnnxValue[],
+    carriedIn: [...read].filter((name) => isMade(name) && !made.has(name)),
+    carriedOut: [...made].filter((name) => isMade(name) && readLater.has(name)),
+  }
 }
 
 /** Where segments end, in nodes: as soon as all of their gradients are there. */

@@ -61,6 +61,10 @@ export class Session {
     for (const [name, data] of buffers) this.fetches[name] = this.tensor(this.outputs, name, data)
   }
 
+  unbindInputs(names: readonly string[]): void {
+    for (const name of names) delete this.feeds[name]
+  }
+
   async run(): Promise<void> {
     await this.session.run(this.feeds, this.fetches)
   }

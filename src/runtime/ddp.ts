@@ -20,11 +20,12 @@ import { onRankZero } from './checkpoint/collective.js'
 import { CompressedExchange } from './compressed-exchange.js'
 import { DdpCheckpoints, type LoadOptions, type SaveOptions } from './ddp-checkpoint.js'
 import { chooseEngine, type EngineOptions } from './engines/choose.js'
-import type { Engine } from './engines/engine.js'
+import type { Engine, ProgramWatch } from './engines/engine.js'
 import { type ExportOnnxOptions, writeOnnx } from './export-onnx.js'
 import { writeTensorflow } from './export-tensorflow.js'
 import { averageOverRanks, type Bucket, ExactExchange, type GradientExchange } from './gradient-exchange.js'
 import { type LossFunction, type LossName, lossOf } from './losses.js'
+import { rankMetrics } from './metrics.js'
 import { type FunctionalModel, type Model, modelOf } from './model.js'
 import { optimizerOf } from './optimizers/from-tensorflow.js'
 import type { Optimizer } from './optimizers/index.js'
@@ -36,8 +37,11 @@ import { Parameters, STATS } from './parameters.js'
 import { type ProfileOptions, Profiler } from './profile.js'
 import { CompileReport } from './profile-compile.js'
 import { requireSame } from './require-same.js'
-import { checkZero, type Sharding, type ZeroLevel } from './zero/level.js'
+import { type StepClock, joinClocks } from './step-clock.js'
+import { checkWholeless, checkZero, type Sharding, type ZeroLevel } from './zero/level.js'
 import { ShardedStep } from './zero/sharded-step.js'
+import { streamingOf } from './zero/stream.js'
+import { spreadModel, wholeValues } from './zero/whole-state.js'
 
 export interface DdpOptions extends EngineOptions {
   /**
@@ -126,6 +130,10 @@ export class Ddp {
   private readonly overlap: { readonly segments: number; took?(ms: number): Promise<void> } | undefined
   /** Undefined, and without cost, unless somebody asked for a profile. */
   private readonly profiler: Profiler | undefined
+  /** The same for metrics. */
+  private readonly metrics = rankMetrics()
+  /** Both. */
+  private readonly clock: StepClock | undefined
   private readonly seed: number
   private readonly compression: string
   private readonly checkpoints: DdpCheckpoints
@@ -157,6 +165,7 @@ export class Ddp {
     this.optimizer = optimizerOf(options.optimizer)
     const zero = options.zero ?? 0
     checkZero(zero, options, this.optimizer)
+    if (zero === 3) checkWholeless(this.model.parameters)
     this.seed = seed
     this.compression = compression
     const { rank, size } = links
@@ -173,14 +182,17 @@ export class Ddp {
       if (links.rank === 0) console.error(`lockstep: ${line}`)
     }
     this.profiler = Profiler.from(options.profile, links.rank)
+    this.clock = joinClocks(this.profiler, this.metrics)
     const report = new CompileReport((line) => links.rank === 0 && say(line))
-    this.computing = chooseEngine(this.model, this.parameters, options, threads, warn, {
+    const watch: ProgramWatch = {
       sessionFile: () => this.profiler?.sessionFile(),
       compiled: (kind, shape, program) => {
         report.compiled(kind, shape, program)
         if (kind === 'training') this.profiler?.watch(program)
       },
-    })
+    }
+    const streaming = this.sharding.level === 3 ? streamingOf(links, this.parameters) : undefined
+    this.computing = chooseEngine(this.model, this.parameters, options, threads, warn, watch, streaming)
     this.exchange = this.exchangeBy(compression, bucketBytes, warn)
     if (this.sharding.level > 0)
       this.sharded = new ShardedStep(links, this.parameters, this.optimizer, this.sharding)
@@ -225,7 +237,18 @@ export class Ddp {
     // Where they cannot be shared, their exchange copies: as right, and slower.
     await links.share?.(parameters.reduced)
     if (parameters.gathered) await links.share?.(parameters.gathered)
-    await links.broadcast(parameters.values, 0)
+    if (this.sharding.level < 3) await links.broadcast(parameters.values, 0)
+    else await spreadModel(links, parameters)
+  }
+
+  /**
+   * With `zero` 3: gives every rank all parameters, until the next step, for `predict`, `paramsSha256` and `updateModel`,
+   * which are no calls of all ranks. (`evaluate` and the exports do it themselves.) Otherwise it does nothing. All ranks
+   * must call it together.
+   */
+  async gather(): Promise<void> {
+    const { parameters, links } = this
+    if (!parameters.isWhole) parameters.values = await wholeValues(links, parameters)
   }
 
   /**
@@ -242,7 +265,7 @@ export class Ddp {
     // What waits from `accumulate` must be added first.
     const overlapped = this.accumulating || this.overlap?.segments === 1 ? undefined : this.overlapped
     const { updates, loss: ownLoss, samples: ownSamples } = await this.forwardBackward(x, y, overlapped)
-    const { parameters, profiler } = this
+    const { parameters, clock } = this
     const exchange = overlapped ?? this.exchange
     if (this.accumulating) add(parameters.reduced, parameters.sums)
     this.accumulating = false
@@ -252,6 +275,7 @@ export class Ddp {
     // Awaited below; when the gradients fail first, its own failure has nothing to add.
     averages.catch(() => {})
     let result: StepResult | undefined
+    let squares = this.metrics?.due ? 0 : undefined
     const update = this.updatesOf(exchange)
     for await (const bucket of exchange.sum({ step: this.steps + 1, samples: ownSamples })) {
       if (result === undefined) {
@@ -259,17 +283,19 @@ export class Ddp {
         if (!Number.isFinite(loss) || bad > 0) break
         result = { loss: loss / samples, samples }
       }
-      profiler?.mark('exchange')
+      clock?.mark('exchange')
+      if (squares !== undefined) squares += this.sumOfSquares(bucket)
       update(bucket, 1 / result.samples)
-      profiler?.mark('optimizer')
+      clock?.mark('optimizer')
     }
     const states = await averages
-    profiler?.mark('exchange')
+    clock?.mark('exchange')
     if (result === undefined) throw await this.notFinite(ownLoss, ownBad)
     this.takeOver(states)
     await this.computing.constrain()
     this.steps++
-    profiler?.endStep()
+    const gradientNorm = squares === undefined ? undefined : Math.sqrt(squares) / result.samples
+    clock?.endStep({ step: this.steps, loss: result.loss, gradientNorm })
     await this.overlap?.took?.(performance.now() - start)
     return result
   }
@@ -286,7 +312,7 @@ export class Ddp {
     else if (this.accumulating) add(sums, reduced)
     else sums.set(reduced)
     this.accumulating = true
-    this.profiler?.mark('rest')
+    this.clock?.mark('rest')
     return loss
   }
 
@@ -300,6 +326,7 @@ export class Ddp {
     // Which of several outputs' accuracies is meant nobody can know.
     const [classes] = this.model.classes.length === 1 ? this.model.classes : []
     const totals = new Float64Array(4)
+    await this.gather()
     for await (const { x, y } of batches) {
       const [features, labels] = readBatch(this.model, x, y)
       const samples = features[0]!.spec.shape[0]!
@@ -363,6 +390,7 @@ export class Ddp {
     this.passes = loaded.progress.passes
     this.accumulating = false
     this.sharded?.reset()
+    await this.letGo()
     return loaded.state
   }
 
@@ -387,6 +415,7 @@ export class Ddp {
    */
   async exportOnnx(path: string, options: ExportOnnxOptions = {}): Promise<string> {
     const { links, source, model, parameters } = this
+    await this.gather()
     await onRankZero(links, async () => {
       await writeOnnx(path, { source, model, parameters }, options)
       return null
@@ -400,6 +429,7 @@ export class Ddp {
    * @throws LockstepError on every rank: it cannot write, the directory holds something else, or a functional model.
    */
   async exportTensorflow(directory: string): Promise<string> {
+    await this.gather()
     this.updateModel()
     await onRankZero(this.links, async () => {
       await writeTensorflow(directory, this.source)
@@ -414,21 +444,28 @@ export class Ddp {
     await this.computing.release()
   }
 
+  /** With `zero` 3: what `gather` has brought is no longer needed. */
+  private async letGo(): Promise<void> {
+    if (this.sharding.level < 3 || !this.parameters.isWhole) return
+    this.parameters.values = undefined
+    await this.computing.letGo()
+  }
+
   /** `step` where state is sharded. */
   private async shardedStep(sharded: ShardedStep, x: BatchInputs, y: BatchInputs): Promise<StepResult> {
-    const { parameters, profiler } = this
+    const { parameters, clock } = this
     const { updates, loss, samples } = await this.forwardBackward(x, y)
     if (this.accumulating && !sharded.order) add(parameters.reduced, parameters.sums)
     this.accumulating = false
     const averages = averageOverRanks(this.links, updates, samples)
     averages.catch(() => {})
-    const result = await sharded.step(this.steps + 1, (phase) => profiler?.mark(phase))
+    const result = await sharded.step(this.steps + 1, (phase) => clock?.mark(phase))
     const states = await averages
     if (result === undefined) throw await this.notFinite(loss, false)
     this.takeOver(states)
     await this.computing.constrain()
     this.steps++
-    profiler?.endStep()
+    clock?.endStep({ step: this.steps, loss: result.loss })
     return result
   }
 
@@ -444,24 +481,32 @@ export class Ddp {
     const { stats } = this.parameters
     const { sharded } = this
     await sharded?.begin()
-    this.profiler?.mark('between steps (data)')
+    await this.letGo()
+    this.clock?.mark('between steps (data)')
     stats.fill(0)
     stats[1] = samples
     let loss: number | undefined
     const segments = sharded?.order ?? (overlapped && this.overlap!.segments)
     const made = (gradients: readonly number[]) => {
       loss ??= stats[0]! / samples
-      return sharded ? sharded.made() : overlapped!.made(gradients)
+      if (sharded) return gradients.length > 0 ? sharded.made() : undefined
+      return overlapped!.made(gradients)
     }
     const watch = segments === undefined ? undefined : { segments, made }
     const updates = await this.computing.train(features, labels, samples, key, watch)
-    this.profiler?.mark('forward and backward')
+    this.clock?.mark('forward and backward')
+    this.metrics?.pass(samples)
     return { updates, loss: loss ?? stats[0]! / samples, samples }
   }
 
   private takeOver(updates: readonly Update[]): void {
     const first = this.parameters.tensors.length
     for (const { param, value } of updates) this.frozen[param - first]!.set(value)
+  }
+
+  /** Of the gradients in a bucket, before an optimizer may change them. */
+  private sumOfSquares({ start, end }: Bucket): number {
+    return l2Norm(this.parameters.gradients.subarray(Math.max(0, start - STATS), end - STATS)) ** 2
   }
 
   /** What to do with each part of the gradients as it arrives: the next update of as much as is allowed by then. */
@@ -513,6 +558,7 @@ export class Ddp {
   private async notFinite(ownLoss: number, ownBad: boolean): Promise<LockstepError> {
     const all = [...(await this.links.allGather(Float32Array.of(ownLoss, Number(ownBad))))]
     const losses = all.filter((_, i) => i % 2 === 0)
+    await this.metrics?.notFinite()
     const ranks = losses.flatMap((loss, rank) => {
       if (!Number.isFinite(loss)) return [`rank ${rank} (${loss})`]
       return all[2 * rank + 1] ? [`rank ${rank} (its gradients, at a loss of ${loss})`] : []

@@ -56,6 +56,7 @@ export class Parameters {
   readonly trainableFloats: number
   /** Of one buffer that units take turns in. */
   readonly turnFloats: number
+  private readonly morePlaces: Float32Array[] = []
   /** All parameters, trainable ones first, if they are here. */
   private whole: Float32Array | undefined
   private readonly places: readonly Place[]
@@ -131,7 +132,7 @@ export class Parameters {
     const parts = [
       reduced,
       ...(accumulating ? [sums] : []),
-      ...(this.sharding.level < 3 ? [whole] : [gathered, whole, trainable, frozen]),
+      ...(this.sharding.level < 3 ? [whole] : [gathered, ...this.morePlaces, whole, trainable, frozen]),
       gradientShard,
       ...slots,
     ]
@@ -167,6 +168,21 @@ export class Parameters {
         return view(gradients, { parameter, offset: offset - base })
       })
     })
+  }
+
+  /** A buffer for one whole unit at a time: as many as take turns, and more if asked for. */
+  place(i: number): Float32Array {
+    const { gathered, turnFloats, sharding, morePlaces } = this
+    if (i < sharding.turns) return gathered!.subarray(i * turnFloats, (i + 1) * turnFloats)
+    morePlaces[i] ??= new Float32Array(turnFloats)
+    return morePlaces[i]
+  }
+
+  /** The trainable parameter at `position` while its unit is at a place. */
+  viewAt(position: number, place: number): Float32Array {
+    const { start, end } = this.tensors[position]!
+    const unit = this.units.find(({ tensors }) => tensors.includes(position))!
+    return this.place(place).subarray(start - unit.start, end - unit.start)
   }
 
   /** Copies the TensorFlow.js variables' values in, at level 3 those of frozen parameters. */

@@ -66,4 +66,4 @@ describe('a small GPT on four ranks', () => {
   })
 })
 
-const LEVELS = [1, 2] as const
+const LEVELS = [1, 2, 3] as const

@@ -1,5 +1,6 @@
 /** Which engine computes: what the script's options ask for, unless --engine says otherwise. It runs nothing. */
 import { PROVIDERS, type Provider } from '../../compiler/onnxruntime.js'
+import type { Streaming } from '../../compiler/streaming.js'
 import { LockstepError } from '../../errors.js'
 import { type EngineSetting, readEngine } from '../environment/variables.js'
 import type { Model } from '../model.js'
@@ -18,6 +19,7 @@ export interface EngineOptions {
 
 /**
  * @param warn is given one line when the model has to run eagerly
+ * @param streaming brings trainable parameters, of which each rank holds a part; then nothing runs eagerly
  * @throws LockstepError for an engine or a provider that there is not
  */
 export function chooseEngine(
@@ -27,6 +29,7 @@ export function chooseEngine(
   threads: number,
   warn: (line: string) => void,
   watch?: ProgramWatch,
+  streaming?: Streaming,
   setting = readEngine(),
 ): Engine {
   const { engine = 'auto', provider = 'auto' } = setting === undefined ? options : optionsOf(setting)
@@ -38,9 +41,13 @@ export function chooseEngine(
         'leave provider out, or use engine onnx',
     )
   }
+  if (engine === 'tfjs' && streaming)
+    throw new LockstepError(
+      'engine tfjs needs all parameters at once: use zero 0, 1 or 2 with it, or engine onnx',
+    )
   if (engine === 'tfjs') return new TfjsEngine(model, parameters)
-  const compiled = new OnnxEngine(model, parameters, threads, provider, watch)
-  if (engine === 'onnx') return compiled
+  const compiled = new OnnxEngine(model, parameters, threads, provider, watch, streaming)
+  if (engine === 'onnx' || streaming) return compiled
   return new FallbackEngine(compiled, new TfjsEngine(model, parameters), warn)
 }
 

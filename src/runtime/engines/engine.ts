@@ -44,6 +44,8 @@ export interface Engine {
   predict(x: readonly Input[]): Promise<readonly Output[]>
   /** Puts weights with a constraint (maxNorm, unitNorm, …) back into what it allows: the same on every rank. */
   constrain(): Promise<void>
+  /** Parameters that were here as a whole no longer are: their memory shall be free. */
+  letGo(): Promise<void>
   release(): Promise<void>
 }
 

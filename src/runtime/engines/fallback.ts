@@ -43,6 +43,10 @@ export class FallbackEngine implements Engine {
     return this.orEagerly((engine) => engine.constrain())
   }
 
+  letGo(): Promise<void> {
+    return this.engine.letGo()
+  }
+
   async release(): Promise<void> {
     await this.compiled.release()
     await this.eager.release()

@@ -18,9 +18,9 @@ export class Constraints {
     private readonly compileProgram: (request: ProgramRequest) => Promise<Program>,
   ) {
     const trainable = model.parameters.filter((parameter) => parameter.trainable)
-    const views = parameters.views()
     const isConstrained = trainable.map(({ constraint }) => constraint !== undefined)
     this.constrained = trainable.filter((_, i) => isConstrained[i])
+    const views = this.constrained.length > 0 ? parameters.views() : []
     this.values = trainable.flatMap((_, i) => (isConstrained[i] ? [views[i]!] : []))
   }
 

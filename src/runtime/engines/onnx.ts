@@ -6,6 +6,7 @@ import * as tf from '@tensorflow/tfjs-core'
 import type { Provider } from '../../compiler/onnxruntime.js'
 import { type Output, Program, type ProgramRequest, type Update } from '../../compiler/program.js'
 import { resolveProvider } from '../../compiler/providers.js'
+import type { Streaming } from '../../compiler/streaming.js'
 import { LockstepError } from '../../errors.js'
 import type { Input } from '../batch.js'
 import type { Model } from '../model.js'
@@ -28,6 +29,8 @@ export class OnnxEngine implements Engine {
     private readonly threads: number,
     private readonly provider: Provider | 'auto' = 'auto',
     private readonly watch?: ProgramWatch,
+    /** Where the trainable parameters are here for a while only. */
+    private readonly streaming?: Streaming,
   ) {
     const variables = (trainable: boolean) =>
       model.parameters.filter((p) => p.trainable === trainable).map((p) => p.variable)
@@ -52,20 +55,28 @@ export class OnnxEngine implements Engine {
   }
 
   async evaluate(x: readonly Input[], y: readonly Input[]): Promise<Evaluation> {
+    const views = this.streaming && this.parameters.views()
     const program = await remember(this.forward, shapeKey(x, y), () => this.compileEvaluation(x, y))
+    if (views) program.bindParams(views)
     await program.run(dataOf(x, y), [])
     const [loss, ...predictions] = program.outputs
     return { loss: loss!.data[0]!, predictions }
   }
 
   async predict(x: readonly Input[]): Promise<readonly Output[]> {
+    const views = this.streaming && this.parameters.views()
     const program = await remember(this.forward, shapeKey(x), () => this.compilePrediction(x))
+    if (views) program.bindParams(views)
     await program.run(dataOf(x), [])
     return program.outputs
   }
 
   constrain(): Promise<void> {
     return this.constraints.apply()
+  }
+
+  async letGo(): Promise<void> {
+    for (const program of this.forward.values()) (await program).bindParams(undefined)
   }
 
   async release(): Promise<void> {
@@ -81,9 +92,13 @@ export class OnnxEngine implements Engine {
     y: readonly Input[],
     segments: GradientWatch['segments'],
   ): Promise<Program> {
-    const { model, parameters } = this
+    const { model, parameters, streaming } = this
     const request = {
       ...this.request(x, y),
+      ...(streaming && {
+        streaming,
+        params: [...this.trainable.map(() => new Float32Array()), ...parameters.frozenViews()],
+      }),
       trainable: this.trainable,
       frozen: this.frozen,
       inputs: [...x, ...y].map(({ spec }) => spec).concat({ shape: [], dtype: 'float32' }),
@@ -138,7 +153,7 @@ export class OnnxEngine implements Engine {
       frozen: [...this.trainable, ...this.frozen],
       layers: this.model.layers,
       inputs: inputs.flat().map(({ spec }) => spec),
-      params: this.parameters.views(),
+      params: this.parameters.isWhole ? this.parameters.views() : [],
       gradients: [],
     }
   }

@@ -89,6 +89,8 @@ export class TfjsEngine implements Engine {
   }
 
   /** It holds nothing between passes. */
+  async letGo(): Promise<void> {}
+
   async release(): Promise<void> {}
 
   /** The results of `body` on the present parameters, read. Synchronous but for the reading: nobody interferes. */

@@ -1,11 +1,12 @@
 /** What of the training state is sharded over the ranks (Rajbhandari et al. 2020, "ZeRO"), and what that asks of a run. */
 import { LockstepError } from '../../errors.js'
+import type { Parameter } from '../model.js'
 import type { Granularity, Optimizer } from '../optimizers/optimizer.js'
 
 /** 0: nothing; 1: the optimizer's state; 2: gradients too; 3: parameters too. */
 export type ZeroLevel = 0 | 1 | 2 | 3
 
-const LEVELS = [0, 1, 2]
+const LEVELS = [0, 1, 2, 3]
 
 export interface Sharding {
   readonly level: ZeroLevel
@@ -45,6 +46,15 @@ export function checkZero(
       `optimizer ${optimizer.name} needs ${optimizer.granularity === 'tensor' ? 'whole tensors' : 'all gradients at once'}, ` +
         `and with zero ${zero} a rank holds parts of them: use one that works by elements (sgd, momentum, adam, adamw, ` +
         'lion, adagrad, rmsprop; clipByGlobalNorm around it is fine), or zero 0',
+    )
+}
+
+/** @throws LockstepError for parameters that something needs whole outside of a pass. */
+export function checkWholeless(parameters: readonly Parameter[]): void {
+  const constrained = parameters.find(({ constraint }) => constraint !== undefined)
+  if (constrained)
+    throw new LockstepError(
+      `weight ${constrained.name} has a constraint, which needs all of it after each step: use zero 2, or leave it out`,
     )
 }
 
