@@ -1,5 +1,6 @@
 /** Kernel graph -> ONNX graph: every node lowered in order by its op, inputs and outputs named. */
 import { Builder } from './builder.js'
+import { type Exchanges, exchangesOf } from './exchanges.js'
 import type { KernelGraph, Spec, Value } from './graph.js'
 import type { OnnxGraph, OnnxNode, OnnxValue } from './onnx.js'
 import { opFor } from './ops/index.js'
@@ -15,6 +16,8 @@ export interface Lowered {
   readonly inputs: readonly string[]
   readonly randoms: readonly string[]
   readonly outputs: readonly string[]
+  /** Values that are exchanged for others before anybody reads them. */
+  readonly exchanges: Exchanges
 }
 
 /**
@@ -61,5 +64,6 @@ export function lower(graph: KernelGraph, block?: number, portable = false): Low
     ],
     outputs: described(outputs, graph.outputs),
   }
-  return { onnx, nodes, ends, params, inputs, randoms, outputs }
+  const exchanges = exchangesOf(graph, (value) => builder.plain(value))
+  return { onnx, nodes, ends, params, inputs, randoms, outputs, exchanges }
 }

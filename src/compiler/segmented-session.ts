@@ -13,6 +13,8 @@ interface Part {
   readonly inputs: ReadonlySet<string>
   /** The graph's own outputs that are there once it has run. */
   readonly outputs: readonly string[]
+  /** What is to be done before the next one runs. */
+  exchange(): Promise<void>
 }
 
 /** The typed array that holds a carried value. */
@@ -42,10 +44,17 @@ export class SegmentedSession {
         new Map(names.map((name) => [name, carried.get(name)!.data] as const))
       session.bindInputs(buffers(segment.carriedIn))
       session.bindOutputs(buffers(segment.carriedOut))
+      const due = segment.carriedOut.flatMap((name) => {
+        const exchange = lowered.exchanges.get(name)
+        return exchange ? [[carried.get(name)!.data as Float32Array, exchange] as const] : []
+      })
       parts.push({
         session,
         inputs: new Set(segment.inputs.map(({ name }) => name)),
         outputs: segment.outputs.map(({ name }) => name),
+        exchange: async () => {
+          for (const [data, exchange] of due) await exchange(data)
+        },
       })
     }
     return new SegmentedSession(parts)
@@ -79,10 +88,11 @@ export class SegmentedSession {
     ready?: (outputs: readonly string[]) => void | Promise<void>,
     before?: (part: number) => Promise<void>,
   ): Promise<void> {
-    for (const [part, { session, outputs }] of this.parts.entries()) {
+    for (const [part, { session, outputs, exchange }] of this.parts.entries()) {
       await before?.(part)
       await session.run()
       await ready?.(outputs)
+      await exchange()
     }
   }
 

@@ -2,6 +2,7 @@
  * Cuts a lowered graph into consecutive segments, so that some gradients are there before the backward pass is done. It
  * runs nothing. What one segment makes and a later one reads is *carried*: an output here, an input there.
  */
+import { bordersBehind } from './exchanges.js'
 import type { Lowered } from './lower.js'
 import type { OnnxNode, OnnxTensor, OnnxValue } from './onnx.js'
 import { readyFirstLast } from './order.js'
@@ -21,27 +22,31 @@ export interface Segment {
  * With a number as `count` up to so many segments, so that each but the first makes about as many bytes of gradients as any
  * other, as far as whole tensors allow; the first has the forward pass, too. With lists of gradients just one segment for
  * each list: a gradient that is made earlier waits for its segment.
+ * A graph with exchanges is cut behind each of them, and nowhere else.
  * @param gradients which of the outputs, with how many bytes each counts
  */
 export function cut(
-  { onnx, nodes, ends }: Lowered,
+  { onnx, nodes, ends, exchanges }: Lowered,
   gradients: ReadonlyMap<string, number>,
   count: number | readonly (readonly string[])[],
 ): Segment[] {
   const madeAt = new Map(nodes.flatMap((node, i) => node.outputs.map((name) => [name, i] as const)))
-  const readyAt = ({ inputs }: OnnxNode) => madeAt.get(inputs[0]!) ?? 0
+  // What is exchanged is there after the exchange.
+  const readyAt = ({ inputs: [name] }: OnnxNode) => (madeAt.get(name!) ?? 0) + Number(exchanges.has(name!))
   const readiness = new Map(ends.map((end) => [end.outputs[0]!, readyAt(end)]))
   const borders =
-    typeof count === 'number'
-      ? bordersOf(
-          ends.map(({ outputs: [name] }) => ({
-            at: readiness.get(name!)!,
-            bytes: gradients.get(name!) ?? 0,
-          })),
-          nodes.length,
-          count,
-        )
-      : bordersAfter(count, readiness, nodes.length)
+    exchanges.size > 0
+      ? bordersBehind(exchanges, nodes)
+      : typeof count === 'number'
+        ? bordersOf(
+            ends.map(({ outputs: [name] }) => ({
+              at: readiness.get(name!)!,
+              bytes: gradients.get(name!) ?? 0,
+            })),
+            nodes.length,
+            count,
+          )
+        : bordersAfter(count, readiness, nodes.length)
   const wanted = typeof count === 'number' ? [] : count
   const segmentOf = new Map(
     ends.map((end) => {

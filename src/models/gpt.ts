@@ -21,6 +21,13 @@ export interface GptOptions {
   readonly seed?: number
 }
 
+/** How ranks share the layers of `gpt` (world.tensorParallel): Megatron-LM's way, two sums a block. */
+export const GPT_PLAN = {
+  'block*_attention': 'heads',
+  'block*_up': 'column',
+  'block*_down': 'row',
+} as const
+
 /**
  * Token numbers int32 [batch, context] → logits [batch, context, vocabulary]. The head is untied and has no bias.
  * Parameters: 2 V w + T w + depth (12 w² + 13 w) + 2 w; 470,528 for the defaults.
@@ -89,7 +96,14 @@ class PositionEmbedding extends layers.Layer {
 /** Multi-head self-attention in which a position sees itself and those before it (Vaswani et al. 2017). */
 class CausalSelfAttention extends layers.Layer {
   static readonly className = 'LockstepCausalSelfAttention'
-  private readonly heads: number
+  /** All of them, also where this process holds some (tensor parallelism). */
+  readonly heads: number
+  /** Along which dimension heads lie in the weights: queries, keys and values side by side. */
+  readonly splitByHeads = {
+    qkv: { axis: 1, groups: 3 },
+    qkv_bias: { axis: 0, groups: 3 },
+    out: { axis: 0 },
+  }
   private readonly initializer: () => Initializer
   private weightsByName!: Record<'qkv' | 'qkvBias' | 'out' | 'outBias', LayerVariable>
 
@@ -125,19 +139,22 @@ class CausalSelfAttention extends layers.Layer {
       const [batch, context, width] = x.shape as [number, number, number]
       const { qkv, qkvBias, out, outBias } = this.weightsByName
       const size = width / this.heads
+      const heads = qkv.read().shape[1]! / 3 / size
       const rows = tf.reshape(x, [batch * context, width]) as tf.Tensor2D
       const projected = tf.add(tf.matMul(rows, qkv.read() as tf.Tensor2D), qkvBias.read())
-      const byHead = tf.transpose(
-        tf.reshape(projected, [batch, context, 3, this.heads, size]),
-        [2, 0, 3, 1, 4],
-      )
+      const byHead = tf.transpose(tf.reshape(projected, [batch, context, 3, heads, size]), [2, 0, 3, 1, 4])
       const [q, k, v] = tf.unstack(byHead) as [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D]
       const scores = tf.add(tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(size)), causalMask(context))
       const mixed = tf.transpose(tf.matMul(tf.softmax(scores), v), [0, 2, 1, 3])
-      const merged = tf.reshape(mixed, [batch * context, width]) as tf.Tensor2D
-      const output = tf.add(tf.matMul(merged, out.read() as tf.Tensor2D), outBias.read())
-      return tf.reshape(output, [batch, context, width])
+      const merged = tf.reshape(mixed, [batch * context, heads * size]) as tf.Tensor2D
+      const product = this.sumOverRanks(tf.matMul(merged, out.read() as tf.Tensor2D))
+      return tf.reshape(tf.add(product, outBias.read()), [batch, context, width])
     })
+  }
+
+  /** Replaced where ranks hold some of the heads each: every one has a part of the sum over heads. */
+  sumOverRanks(x: tf.Tensor): tf.Tensor {
+    return x
   }
 }
 

@@ -15,6 +15,7 @@ import { type Mesh, type MeshShape, meshOf } from './mesh.js'
 import type { FunctionalModel } from './model.js'
 import { Pipeline, type PipelineOptions } from './pipeline/pipeline.js'
 import { quietTensorflow } from './quiet-tensorflow.js'
+import { TensorParallel, type TensorParallelOptions } from './tensor-parallel/tensor-parallel.js'
 
 /**
  * Joins the ranks that ddp-launch started, and returns when all are there. A script started without ddp-launch is a
@@ -56,7 +57,7 @@ async function join(environment: RankEnvironment): Promise<Communicator> {
 }
 
 export class World {
-  private readonly trainers: Ddp[] = []
+  private readonly trainers: { saved?(): Promise<void>; release(): Promise<void> }[] = []
   private readonly pipelines: Pipeline[] = []
 
   /** Use `init()`. */
@@ -88,6 +89,18 @@ export class World {
   async ddp(model: LayersModel | FunctionalModel, options: DdpOptions): Promise<Ddp> {
     const trainer = new Ddp(this.collectives, model, options, this.threads, this.say)
     await trainer.join()
+    this.trainers.push(trainer)
+    return trainer
+  }
+
+  /**
+   * Makes `tp` ranks share `model`, split as `plan` says, and the groups of so many ranks train in lockstep, from rank 0's
+   * weights. All ranks must call it together.
+   * @throws LockstepError for layers or an optimizer that ranks cannot share, or a number of ranks that tp does not divide.
+   */
+  async tensorParallel(model: LayersModel, options: TensorParallelOptions): Promise<TensorParallel> {
+    const { collectives, threads, say } = this
+    const trainer = await TensorParallel.create(collectives, model, options, threads, say)
     this.trainers.push(trainer)
     return trainer
   }
@@ -134,7 +147,7 @@ export class World {
    */
   async close(): Promise<void> {
     try {
-      for (const trainer of this.trainers) await trainer.saved()
+      for (const trainer of this.trainers) await trainer.saved?.()
     } finally {
       for (const trainer of [...this.trainers, ...this.pipelines]) await trainer.release()
       await this.collectives.close()

@@ -7,6 +7,7 @@ import { batchNormOps, ownBatchNormOps } from './batch-norm.js'
 import { convolutionOps } from './convolution.js'
 import { einsumOps } from './einsum.js'
 import { elementwiseOps } from './elementwise.js'
+import { ownExchangeOps } from './exchange.js'
 import { gatherOps } from './gather.js'
 import { ownGeluOps } from './gelu.js'
 import { ownLayerNormOps } from './layer-norm.js'
@@ -93,8 +94,13 @@ const uncovered = [
 type Forgotten = Exclude<KernelName, keyof typeof covered | (typeof uncovered)[number]>
 const nothingForgotten: Record<Forgotten, never> = {}
 
-/** Kernels that only layers written anew call (../layers/). */
-const own = { ...ownBatchNormOps, ...ownGeluOps, ...ownLayerNormOps } satisfies Record<string, Op>
+/** Kernels of our own: what layers written anew call (../layers/), and exchanges (../exchanges.ts). */
+const own = {
+  ...ownBatchNormOps,
+  ...ownExchangeOps,
+  ...ownGeluOps,
+  ...ownLayerNormOps,
+} satisfies Record<string, Op>
 
 const table = new Map<string, Op>(Object.entries({ ...covered, ...own }))
 
