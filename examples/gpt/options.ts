@@ -8,7 +8,7 @@ export function readOptions(worldSize: number) {
     dp: worldSize, // ranks that share a step's sequences among them
     pp: 1,
     tp: 1,
-    zero: 0,
+    zero: 0, // what those ranks share instead of each holding it: 1 optimizer state, 2 gradients too, 3 parameters too
     schedule: ['1f1b', 'gpipe', 'interleaved'], // of pipeline stages
     microBatches: 1, // parts in which a rank takes its share of a step, one after the other
     layers: 2,
@@ -24,22 +24,23 @@ export function readOptions(worldSize: number) {
   for (const [flag, given, only] of [
     ['pp', pp, 1],
     ['tp', tp, 1],
-    ['zero', zero, 0],
   ] as const) {
     if (given === only) continue
     throw new LockstepError(
-      `--${flag} is ${given}: expected ${only}; of the parallelisms only --dp is built yet`,
+      `--${flag} is ${given}: expected ${only}; of the parallelisms only --dp and --zero are built yet`,
     )
   }
   if (dp * pp * tp !== worldSize)
     throw new LockstepError(
       `world size (${worldSize}) != dp (${dp}) * pp (${pp}) * tp (${tp}): change ddp-launch's --nproc or --dp`,
     )
+  if (zero !== 0 && zero !== 1 && zero !== 2 && zero !== 3)
+    throw new LockstepError(`--zero is ${zero}: expected 0, 1, 2 or 3`)
   if (batch % (dp * microBatches) !== 0)
     throw new LockstepError(
       `--batch is ${batch}: expected a multiple of ${dp * microBatches}, which is dp (${dp}) * micro-batches (${microBatches})`,
     )
   if (width % heads !== 0)
     throw new LockstepError(`--width is ${width}: expected a multiple of --heads (${heads})`)
-  return options
+  return { ...options, zero }
 }

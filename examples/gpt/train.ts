@@ -1,7 +1,7 @@
 /**
  * A small GPT learns to write, character by character, on all ranks:
  *
- *   npx ddp-launch --nproc 2 examples/gpt/train.ts [--text FILE] [--dp D] [--pp P] [--tp T] [--zero 0]
+ *   npx ddp-launch --nproc 2 examples/gpt/train.ts [--text FILE] [--dp D] [--pp P] [--tp T] [--zero 0|1|2|3]
  *     [--schedule gpipe|1f1b|interleaved] [--micro-batches M] [--layers L] [--width W] [--heads H] [--context C]
  *     [--batch B] [--steps S] [--seed S] [--json FILE]
  *
@@ -42,7 +42,7 @@ const vocabulary = text.vocabulary.length
 const { width, heads, layers: depth } = options
 const model = gpt({ vocabulary, context, width, heads, depth, seed })
 const optimizer = adam(2e-3)
-const ddp = await world.ddp(model, { loss: 'softmaxCrossEntropy', optimizer, seed })
+const ddp = await world.ddp(model, { loss: 'softmaxCrossEntropy', optimizer, seed, zero })
 
 const progress = world.rank === 0 ? new Progress({ totalSteps: steps, epochs: 1 }) : undefined
 const losses: number[] = []
@@ -65,6 +65,7 @@ for (let epoch = 0; ddp.stepCount < steps; epoch++) {
 progress?.done()
 const seconds = (performance.now() - secondStep) / 1000
 const tokensPerSecond = steps > 1 ? ((steps - 1) * batch * context) / seconds : 0
+const stateBytesPerRank = ddp.stateBytes
 
 const { loss: testLoss } = await ddp.evaluate(
   new DataLoader(test, { batchSize: perPart, sampler: testSampler }),
@@ -82,8 +83,6 @@ async function write(characters: number): Promise<string> {
 }
 
 if (world.rank === 0) {
-  // Parameters, their gradients, and the optimizer's slots, all float32 and all on every rank.
-  const stateBytesPerRank = 4 * model.countParams() * (2 + optimizer.slots.length)
   const result = {
     worldSize: world.size,
     dp,
