@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Meeting, type Plan, rankEnvironment } from './plan.js'
-import { type RankListener, RankProcess } from './rank-process.js'
+import { type MetricsListener, type RankListener, RankProcess } from './rank-process.js'
 import type { RankState } from './rank-state.js'
 import type { Reaper } from './reaper.js'
 import type { StopReason } from './rendezvous/messages.js'
@@ -23,6 +23,8 @@ export interface AttemptOptions {
   readonly env: NodeJS.ProcessEnv
   readonly reaper: Reaper
   readonly listener: RankListener
+  /** Undefined where the plan has none. */
+  readonly metrics?: MetricsListener | undefined
   /** Between SIGTERM and SIGKILL when ranks are asked to end. */
   readonly stopMs: number
 }
@@ -38,7 +40,7 @@ export class Attempt {
   #stopping: StopReason | undefined
   #statesAtFailure: readonly RankState[] | undefined
 
-  constructor({ plan, meeting, env, reaper, listener, stopMs }: AttemptOptions) {
+  constructor({ plan, meeting, env, reaper, listener, metrics, stopMs }: AttemptOptions) {
     this.#stopMs = stopMs
     const ranks: RankProcess[] = []
     const watch = () =>
@@ -51,6 +53,7 @@ export class Attempt {
         plan.nodeArguments,
         environment,
         listener,
+        metrics,
       )
       ranks.push(rank)
       watch()

@@ -12,6 +12,7 @@ import { listenForInterruptions } from './interruptions.js'
 import { AttemptLogs, checkLogDirectory } from './logs.js'
 import { LocalNode } from './node.js'
 import { parseArguments } from './options/arguments.js'
+import type { HostPort } from './options/forms.js'
 import { readSettings, type Settings } from './options/settings.js'
 import type { Given } from './options/table.js'
 import { Output } from './output.js'
@@ -42,17 +43,21 @@ export async function launch(argv: readonly string[]): Promise<number> {
   const settings = readSettings(commandLine, env, await readConfig(commandLine.config ?? env.LOCKSTEP_CONFIG))
   const plan = makePlan({ ...settings, script: findScript(settings.script) }, readMachine(env), LOADERS)
   if (settings.logDirectory !== undefined) checkLogDirectory(settings.logDirectory)
+  const metrics = settings.metrics && (await openMetrics(settings.metrics))
   const token = readToken(settings.tokenFile, env, settings.nodes.max)
 
   const interruptions = listenForInterruptions()
   const output = new Output(process.stdout, process.stderr, env)
   const say = (text: string) => output.say(text)
+  if (metrics) say(`ddp-launch: metrics of this node's ranks are at ${metrics.url}`)
   let seat: Seat | undefined
   const node = new LocalNode({
     ...{ plan, env, say, stopMs: settings.stopSeconds * 1000, reaper: await startReaper() },
+    metrics: metrics?.node,
     report: (report) => seat?.report(report),
     prepare: (assignment) => {
       const logs = openLogs(settings, assignment, say)
+      metrics?.node.begin(assignment, plan.localWorldSize)
       return {
         meeting: {
           assignment,
@@ -83,6 +88,16 @@ export async function launch(argv: readonly string[]): Promise<number> {
   await seat.close()
   await Promise.race([output.flushed(), interruptions.second])
   return exitCode
+}
+
+/** A launch without metrics does not load what they need. */
+async function openMetrics({ host, port }: HostPort) {
+  const [{ NodeMetrics }, { serveMetrics }] = await Promise.all([
+    import('./metrics.js'),
+    import('./metrics-server.js'),
+  ])
+  const node = new NodeMetrics()
+  return { node, url: await serveMetrics(host, port, () => node.page()) }
 }
 
 function openLogs(

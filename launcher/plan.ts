@@ -10,6 +10,7 @@ import {
   LAUNCHER_PID_VARIABLE,
   LIVE_VARIABLE,
   MAX_RESTARTS_VARIABLE,
+  METRICS_FD_VARIABLE,
   PROFILE_VARIABLE,
   REPORT_FD_VARIABLE,
   RESTART_COUNT_VARIABLE,
@@ -18,7 +19,7 @@ import {
   type Transport,
 } from '../src/runtime/environment/variables.js'
 import type { Machine } from './devices.js'
-import type { RankCount } from './options/forms.js'
+import type { HostPort, RankCount } from './options/forms.js'
 import type { Assignment } from './rendezvous/messages.js'
 
 /** What of the settings a plan is made of. */
@@ -29,6 +30,7 @@ export interface Wishes {
   readonly transport: Transport
   readonly engine?: EngineSetting | undefined
   readonly profile?: string | undefined
+  readonly metrics?: HostPort | undefined
   readonly script: string
   readonly scriptArguments: readonly string[]
 }
@@ -42,6 +44,8 @@ export interface Plan {
   readonly transport: Transport
   readonly engine: EngineSetting | undefined
   readonly profile: string | undefined
+  /** Whether ranks report metrics. */
+  readonly metrics: boolean
   readonly gpus: readonly string[]
   /** All arguments of node. */
   readonly nodeArguments: readonly string[]
@@ -66,6 +70,8 @@ export interface Meeting {
 
 /** The file descriptor on which a rank tells the launcher why it fails. */
 export const REPORT_FD = 3
+/** The one for its metrics. */
+export const METRICS_FD = 4
 
 const TYPESCRIPT = ['.ts', '.mts', '.cts', '.tsx']
 const JAVASCRIPT = ['.js', '.mjs', '.cjs']
@@ -80,6 +86,7 @@ export function makePlan(options: Wishes, machine: Machine, loaders: Loaders): P
     transport: options.transport,
     engine: options.engine,
     profile: options.profile,
+    metrics: options.metrics !== undefined,
     gpus: machine.gpus,
     nodeArguments: [...nodeFlags(options.script, loaders), options.script, ...options.scriptArguments],
   }
@@ -111,6 +118,7 @@ export function rankEnvironment(
     }),
     ...(plan.engine === undefined ? {} : { [ENGINE_VARIABLE]: plan.engine }),
     ...(plan.profile === undefined ? {} : { [PROFILE_VARIABLE]: plan.profile }),
+    ...(plan.metrics ? { [METRICS_FD_VARIABLE]: String(METRICS_FD) } : {}),
     [RESTART_COUNT_VARIABLE]: String(assignment.restarts),
     [MAX_RESTARTS_VARIABLE]: String(assignment.maxRestarts),
     [RUN_ID_VARIABLE]: assignment.runId,

@@ -4,12 +4,13 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { hostname } from 'node:os'
+import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { type Failure, parseFailure } from '../src/runtime/environment/failure.js'
 import { examine, inspectorUrl, isInspectorLine } from './examine.js'
 import { hintsFor, readMemoryKills, saysHeapIsFull } from './hints.js'
 import { LineSplitter } from './lines.js'
-import { REPORT_FD } from './plan.js'
+import { METRICS_FD, REPORT_FD } from './plan.js'
 import type { RankState } from './rank-state.js'
 
 /** How long the pipes of a rank that is gone are read for what it wrote last. */
@@ -27,6 +28,14 @@ export interface Identity {
 }
 
 export type StreamName = 'stdout' | 'stderr'
+
+/** Told of the metrics of ranks. */
+export interface MetricsListener {
+  /** A line of JSON; its end may be missing when the rank was killed. */
+  take(who: Identity, line: string): void
+  /** The process is gone. */
+  ended(who: Identity): void
+}
 
 /** Told what ranks write. */
 export interface RankListener {
@@ -60,14 +69,20 @@ export class RankProcess {
     nodeArguments: readonly string[],
     env: NodeJS.ProcessEnv,
     listener: RankListener,
+    metrics: MetricsListener | undefined,
   ) {
     this.#who = who
     // detached: a process group of its own, so that whatever the script starts ends with it.
     this.#child = spawn(process.execPath, nodeArguments, {
       env,
       detached: true,
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', ...(metrics ? (['pipe'] as const) : [])],
     })
+    const reports = this.#child.stdio?.[METRICS_FD] as Readable | undefined
+    if (metrics && reports)
+      createInterface(reports)
+        .on('line', (line) => metrics.take(who, line))
+        .on('close', () => metrics.ended(who))
     this.#listen('stdout', listener)
     this.#listen('stderr', listener)
     const report = this.#child.stdio?.[REPORT_FD] as Readable | undefined // none where there is no process

@@ -4,6 +4,7 @@
  */
 import { LockstepError } from '../../src/errors.js'
 import {
+  DEFAULT_ADDRESS,
   DEFAULT_TIMEOUT_SECONDS,
   type EngineSetting,
   type Transport,
@@ -28,6 +29,8 @@ export interface Settings {
   readonly engine: EngineSetting | undefined
   /** Where ranks write profiles; undefined: as the script says. */
   readonly profile: string | undefined
+  /** Where metrics are served; undefined: ranks keep none. */
+  readonly metrics: HostPort | undefined
   readonly script: string
   /** The script's own, untouched. */
   readonly scriptArguments: readonly string[]
@@ -64,6 +67,8 @@ export function readSettings(commandLine: CommandLine, env: NodeJS.ProcessEnv, f
   for (const source of sources) refuseTwoNames(source)
   const given = merge(sources)
   refuseUnfiled(given)
+  if (given['metrics-addr'] !== undefined && given['metrics-port'] === undefined)
+    throw new LockstepError('--metrics-addr needs --metrics-port PORT, 0 for any that is free')
 
   const nodes = given.standalone ? { min: 1, max: 1 } : (given.nnodes ?? { min: 1, max: 1 })
   const endpoint = given.standalone ? undefined : findEndpoint(given)
@@ -76,6 +81,7 @@ export function readSettings(commandLine: CommandLine, env: NodeJS.ProcessEnv, f
     transport: given.transport ?? 'auto',
     engine: given.engine,
     profile: given.profile,
+    metrics: metricsOf(given),
     script: commandLine.script,
     scriptArguments: commandLine.scriptArguments,
     nodes,
@@ -122,6 +128,10 @@ function refuseTwoNames(given: Given): void {
       'rdzv-endpoint cannot be used with master-addr or master-port: they say the same, give one of them',
     )
   }
+}
+
+function metricsOf({ 'metrics-addr': host = DEFAULT_ADDRESS, 'metrics-port': port }: Given) {
+  return port === undefined ? undefined : { host, port }
 }
 
 function refuseUnfiled(given: Given): void {

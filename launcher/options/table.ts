@@ -52,6 +52,16 @@ export const TABLE = {
     '<dir>',
     'says where the time of steps 3 to 12 goes, and writes a trace of each rank to DIR',
   ),
+  'metrics-port': row(
+    wholeNumber(0, 65535),
+    '<port>',
+    "serves /metrics of this node's ranks, for Prometheus; 0: at any free port",
+  ),
+  'metrics-addr': row(
+    anything,
+    '<address>',
+    'where /metrics is served (default: 127.0.0.1; 0.0.0.0: everywhere)',
+  ),
 
   nnodes: row(nodeCount, '<n|min:max>', 'how many nodes, each with its own ddp-launch (default: 1)'),
   'node-rank': row(

@@ -12,6 +12,7 @@ import { stopRequested } from './environment/stop-request.js'
 import { StoreClient } from './environment/store-client.js'
 import { type RankEnvironment, readEnvironment } from './environment/variables.js'
 import { type Mesh, type MeshShape, meshOf } from './mesh.js'
+import { closeMetrics, openMetrics } from './metrics.js'
 import type { FunctionalModel } from './model.js'
 import { Pipeline, type PipelineOptions } from './pipeline/pipeline.js'
 import { quietTensorflow } from './quiet-tensorflow.js'
@@ -31,6 +32,7 @@ export async function init(): Promise<World> {
   const say = (line: string) => console.error(`lockstep: ${line}`)
   if (environment === undefined) return new World(singleRank(), 0, 1, say)
   const links = environment.worldSize === 1 ? singleRank() : await join(environment)
+  await openMetrics(links)
   return new World(links, environment.localRank, environment.threads, say)
 }
 
@@ -151,6 +153,7 @@ export class World {
     } finally {
       for (const trainer of [...this.trainers, ...this.pipelines]) await trainer.release()
       await this.collectives.close()
+      await closeMetrics()
     }
   }
 }

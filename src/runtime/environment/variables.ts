@@ -68,6 +68,8 @@ export function readProfile(env: Variables = process.env): string | undefined {
 export const LIVE_VARIABLE = 'LOCKSTEP_LIVE'
 /** The file descriptor on which the launcher reads why a rank failed. Taken out of the environment once read. */
 export const REPORT_FD_VARIABLE = 'LOCKSTEP_REPORT_FD'
+/** The one on which it reads this rank's metrics, where somebody wants them. Taken out as well. */
+export const METRICS_FD_VARIABLE = 'LOCKSTEP_METRICS_FD'
 /** Process id of the launcher, for noticing that it died before it could tell anybody of this rank. */
 export const LAUNCHER_PID_VARIABLE = 'LOCKSTEP_LAUNCHER_PID'
 
