@@ -5,12 +5,12 @@ import { LockstepError, readFlags } from 'lockstep'
 export function readOptions(worldSize: number) {
   const options = readFlags({
     text: '', // a file to learn from
-    dp: worldSize, // ranks that share a step's sequences among them
-    pp: 1,
+    dp: 0, // groups of ranks that share a step's sequences among them; 0: as many as there are
+    pp: 1, // ranks that share the layers among them
     tp: 1,
     zero: 0, // what those ranks share instead of each holding it: 1 optimizer state, 2 gradients too, 3 parameters too
     schedule: ['1f1b', 'gpipe', 'interleaved'], // of pipeline stages
-    microBatches: 1, // parts in which a rank takes its share of a step, one after the other
+    microBatches: 1, // parts in which a group takes its share of a step, one after the other
     layers: 2,
     width: 128,
     heads: 4,
@@ -20,27 +20,29 @@ export function readOptions(worldSize: number) {
     seed: 0,
     json: '',
   })
-  const { dp, pp, tp, zero, microBatches, batch, width, heads } = options
-  for (const [flag, given, only] of [
-    ['pp', pp, 1],
-    ['tp', tp, 1],
-  ] as const) {
+  const { pp, tp, zero, microBatches, batch, width, heads } = options
+  const dp = options.dp || Math.floor(worldSize / pp / tp)
+  for (const [flag, given, only] of [['tp', tp, 1]] as const) {
     if (given === only) continue
     throw new LockstepError(
-      `--${flag} is ${given}: expected ${only}; of the parallelisms only --dp and --zero are built yet`,
+      `--${flag} is ${given}: expected ${only}; of the parallelisms only --dp, --pp and --zero are built yet`,
     )
   }
   if (dp * pp * tp !== worldSize)
     throw new LockstepError(
-      `world size (${worldSize}) != dp (${dp}) * pp (${pp}) * tp (${tp}): change ddp-launch's --nproc or --dp`,
+      `world size (${worldSize}) != dp (${dp}) * pp (${pp}) * tp (${tp}): change ddp-launch's --nproc, --dp or --pp`,
     )
   if (zero !== 0 && zero !== 1 && zero !== 2 && zero !== 3)
     throw new LockstepError(`--zero is ${zero}: expected 0, 1, 2 or 3`)
+  if (zero !== 0 && pp > 1)
+    throw new LockstepError(
+      `--zero is ${zero} with --pp ${pp}: expected 0, as stages share all state already`,
+    )
   if (batch % (dp * microBatches) !== 0)
     throw new LockstepError(
       `--batch is ${batch}: expected a multiple of ${dp * microBatches}, which is dp (${dp}) * micro-batches (${microBatches})`,
     )
   if (width % heads !== 0)
     throw new LockstepError(`--width is ${width}: expected a multiple of --heads (${heads})`)
-  return { ...options, zero }
+  return { ...options, dp, zero }
 }

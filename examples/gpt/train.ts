@@ -5,8 +5,9 @@
  *     [--schedule gpipe|1f1b|interleaved] [--micro-batches M] [--layers L] [--width W] [--heads H] [--context C]
  *     [--batch B] [--steps S] [--seed S] [--json FILE]
  *
- * B sequences a step, over all ranks; each rank takes its share in M parts, one after the other. The last tenth of the text
- * is kept for testing. Without --text it learns from the opening of Shakespeare's Coriolanus.
+ * B sequences a step, over all ranks. With --pp P groups of P ranks share the layers, and a group's sequences go through them
+ * in M micro-batches; otherwise each rank takes its share in M parts, one after the other. The last tenth of the text is kept
+ * for testing. Without --text it learns from the opening of Shakespeare's Coriolanus.
  */
 import { writeFileSync } from 'node:fs'
 import { multinomial, tensor1d } from '@tensorflow/tfjs-core'
@@ -32,42 +33,47 @@ const end = text.numbers.length
 const testFrom = Math.floor(0.9 * end)
 const train = text.stretches(0, testFrom, context, 1)
 const test = text.stretches(testFrom, end, context, context)
-const perPart = batch / dp / microBatches
-const shard = { rank: world.rank, size: world.size }
-const sampler = new DistributedSampler(train.length, { ...shard, seed })
-const loader = new DataLoader(train, { batchSize: perPart, sampler, dropLast: true })
-const testSampler = new EvaluationSampler(test.length, shard)
-
 const vocabulary = text.vocabulary.length
 const { width, heads, layers: depth } = options
 const model = gpt({ vocabulary, context, width, heads, depth, seed })
 const optimizer = adam(2e-3)
-const ddp = await world.ddp(model, { loss: 'softmaxCrossEntropy', optimizer, seed, zero })
+const common = { loss: 'softmaxCrossEntropy', optimizer, seed } as const
+const pipeline = pp > 1 ? await world.pipeline(model, { ...common, dp, schedule, microBatches }) : undefined
+const trainer = pipeline ?? (await world.ddp(model, { ...common, zero }))
+
+const shard = pipeline?.replica ?? { rank: world.rank, size: world.size }
+const parts = pipeline ? 1 : microBatches // a pipeline makes micro-batches itself
+const perPart = batch / dp / parts
+const sampler = new DistributedSampler(train.length, { ...shard, seed })
+const loader = new DataLoader(train, { batchSize: perPart, sampler, dropLast: true })
+const testSampler = new EvaluationSampler(test.length, shard)
 
 const progress = world.rank === 0 ? new Progress({ totalSteps: steps, epochs: 1 }) : undefined
 const losses: number[] = []
 let secondStep = 0 // when it began: the first step compiles the model and is not timed
 let part = 0
-for (let epoch = 0; ddp.stepCount < steps; epoch++) {
+let bubbles = 0
+for (let epoch = 0; trainer.stepCount < steps; epoch++) {
   sampler.setEpoch(epoch)
   for await (const { x, y } of loader) {
-    if (++part % microBatches !== 0) {
-      await ddp.accumulate(x, y)
+    if ('accumulate' in trainer && ++part % parts !== 0) {
+      await trainer.accumulate(x, y)
       continue
     }
-    const { loss, samples } = await ddp.step(x, y)
+    const { loss, samples, ...rest } = await trainer.step(x, y)
     losses.push(loss)
-    progress?.update({ step: ddp.stepCount, epoch: 0, loss, samples })
-    if (ddp.stepCount === 1) secondStep = performance.now()
-    if (ddp.stepCount === steps) break
+    if (losses.length > 1 && 'bubbleFraction' in rest) bubbles += rest.bubbleFraction
+    progress?.update({ step: trainer.stepCount, epoch: 0, loss, samples })
+    if (trainer.stepCount === 1) secondStep = performance.now()
+    if (trainer.stepCount === steps) break
   }
 }
 progress?.done()
 const seconds = (performance.now() - secondStep) / 1000
 const tokensPerSecond = steps > 1 ? ((steps - 1) * batch * context) / seconds : 0
-const stateBytesPerRank = ddp.stateBytes
+const stateBytesPerRank = trainer.stateBytes
 
-const { loss: testLoss } = await ddp.evaluate(
+const { loss: testLoss } = await trainer.evaluate(
   new DataLoader(test, { batchSize: perPart, sampler: testSampler }),
 )
 
@@ -76,12 +82,14 @@ async function write(characters: number): Promise<string> {
   const written = [...text.numbers.subarray(0, context)]
   for (let i = 1; i <= characters; i++) {
     const x = { data: Int32Array.from(written.slice(-context)), shape: [1, context] }
-    const scores = (await ddp.predict(x)).data.subarray(-vocabulary)
+    const scores = (await trainer.predict(x)).data.subarray(-vocabulary)
     written.push(multinomial(tensor1d(scores), 1, seed + i).dataSync()[0]!)
   }
   return text.decode(written.slice(context))
 }
 
+// By all ranks: sharded or in a pipeline, none has all layers.
+const written = await write(70)
 if (world.rank === 0) {
   const result = {
     worldSize: world.size,
@@ -93,17 +101,18 @@ if (world.rank === 0) {
     losses,
     tokensPerSecond,
     stateBytesPerRank,
-    bubbleFraction: 0,
+    bubbleFraction: steps > 1 ? bubbles / (steps - 1) : 0,
   }
   if (json) writeFileSync(json, `${JSON.stringify(result)}\n`)
   const rows = [
     ['parameters', String(model.countParams())],
     ['tokens/s', tokensPerSecond.toFixed(0)],
     ['state per rank', `${(stateBytesPerRank / 1e6).toFixed(1)} MB`],
+    ...(pipeline ? [['idle share', `${(100 * result.bubbleFraction).toFixed(1)} %`]] : []),
     ['first loss', losses[0]!.toFixed(4)],
     ['final loss', losses.at(-1)!.toFixed(4)],
     ['test loss', `${testLoss.toFixed(4)}, ${(testLoss / Math.LN2).toFixed(2)} bits a character`],
-    ['writes', JSON.stringify(await write(70))],
+    ['writes', JSON.stringify(written)],
   ]
   console.log(formatTable(rows).join('\n'))
 }
