@@ -21,7 +21,7 @@ export function readOptions(worldSize: number) {
     json: '',
   })
   const { pp, tp, zero, microBatches, batch, width, heads } = options
-  const dp = options.dp || Math.floor(worldSize / pp / tp)
+  const dp = options.dp || Math.max(1, Math.floor(worldSize / pp / tp))
   for (const [flag, given, only] of [['tp', tp, 1]] as const) {
     if (given === only) continue
     throw new LockstepError(
