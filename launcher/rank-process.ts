@@ -79,10 +79,7 @@ export class RankProcess {
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', ...(metrics ? (['pipe'] as const) : [])],
     })
     const reports = this.#child.stdio?.[METRICS_FD] as Readable | undefined
-    if (metrics && reports)
-      createInterface(reports)
-        .on('line', (line) => metrics.take(who, line))
-        .on('close', () => metrics.ended(who))
+    if (metrics && reports) createInterface(reports).on('line', (line) => metrics.take(who, line))
     this.#listen('stdout', listener)
     this.#listen('stderr', listener)
     const report = this.#child.stdio?.[REPORT_FD] as Readable | undefined // none where there is no process
@@ -90,6 +87,7 @@ export class RankProcess {
       this.#report += text
     })
     this.ended = this.#untilEnded()
+    if (metrics) void this.ended.then(() => metrics.ended(who))
   }
 
   get pid(): number | undefined {

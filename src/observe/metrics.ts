@@ -28,8 +28,8 @@ export interface StepOutcome {
 export interface RankMetricsOptions {
   readonly rank: number
   readonly host: string
-  /** Is given reports; says whether it took the one given. */
-  readonly send: (report: string) => boolean
+  /** Is given reports. What it drops is in the next one too. */
+  readonly send: (report: string) => void
   /** Payload bytes handed to other ranks so far. */
   readonly bytesSent: () => number
   /** TensorFlow.js tensors that are alive. */
@@ -44,7 +44,7 @@ const STEP_BUCKETS = Array.from({ length: 17 }, (_, i) => 0.001 * 2 ** i)
 
 export class RankMetrics {
   readonly #registry = new Registry()
-  readonly #send: (report: string) => boolean
+  readonly #send: (report: string) => void
   readonly #now: () => number
   readonly #timer: NodeJS.Timeout
   readonly #steps: Counter
@@ -68,7 +68,7 @@ export class RankMetrics {
     const of = (name: string, help: string) => ({ name: `lockstep_${name}`, help, registers: [registry] })
     this.#steps = new Counter(of('steps_total', 'Optimizer steps of this process.'))
     this.#step = new Gauge(of('step', 'The step of the job, those before a resumed checkpoint included.'))
-    this.#samples = new Counter(of('samples_total', 'Samples of this rank that gradients were computed of.'))
+    this.#samples = new Counter(of('samples_total', 'Samples that this rank has computed gradients of.'))
     // Metrics without labels of their own begin at 0: a loss that nobody has computed yet shall not.
     const unknown = (name: string, help: string) => new Gauge({ ...of(name, help), labelNames: ['rank'] })
     this.#loss = unknown('loss', 'Mean loss of the last step over the samples of all ranks.')
@@ -98,7 +98,7 @@ export class RankMetrics {
       },
     })
     new Gauge({
-      ...of('resident_memory_bytes', 'Memory of this process, shared pages included.'),
+      ...of('resident_memory_bytes', 'Memory of the process, shared pages included.'),
       collect() {
         this.set(process.memoryUsage.rss())
       },
@@ -153,9 +153,7 @@ export class RankMetrics {
 
   async report(): Promise<void> {
     this.#reportedAt = this.#now()
-    const taken = this.#send(encodeReport(await this.#registry.getMetricsAsJSON()))
-    // The listener is slow; what is dropped is in the next report too.
-    if (!taken) this.#reportedAt = Number.NEGATIVE_INFINITY
+    this.#send(encodeReport(await this.#registry.getMetricsAsJSON()))
   }
 
   /** Says how it ended. */

@@ -5,10 +5,8 @@
 import { Socket } from 'node:net'
 import { METRICS_FD_VARIABLE } from './variables.js'
 
-/** @returns what sends one line, and says whether it could; undefined when nobody has asked. Once per process. */
-export function takeMetricsPipe(
-  env: NodeJS.ProcessEnv = process.env,
-): ((line: string) => boolean) | undefined {
+/** @returns what sends one line; undefined when nobody has asked. Once per process. */
+export function takeMetricsPipe(env: NodeJS.ProcessEnv = process.env): ((line: string) => void) | undefined {
   const descriptor = env[METRICS_FD_VARIABLE]
   // A child of this process would inherit the variable, but not the descriptor.
   delete env[METRICS_FD_VARIABLE]
@@ -17,8 +15,6 @@ export function takeMetricsPipe(
   pipe.unref()
   pipe.on('error', () => {}) // the launcher is gone, and takes this rank with it
   return (line) => {
-    if (pipe.writableLength > 0 || !pipe.writable) return false
-    pipe.write(`${line}\n`)
-    return true
+    if (pipe.writable && pipe.writableLength === 0) pipe.write(`${line}\n`)
   }
 }
