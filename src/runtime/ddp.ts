@@ -103,6 +103,14 @@ export interface EvaluationResult {
   readonly samples: number
 }
 
+type Checkpoints = Pick<DdpCheckpoints, 'save' | 'saved' | 'load'>
+
+/** Who makes a part of a model, and puts the parts together for checkpoints. */
+export interface ModelPart {
+  of(model: Model): Model
+  checkpoints(parameters: Parameters, optimizer: Optimizer): Checkpoints
+}
+
 /** What one forward and backward pass leaves besides gradients. */
 interface Pass {
   readonly updates: readonly Update[]
@@ -136,7 +144,7 @@ export class Ddp {
   private readonly clock: StepClock | undefined
   private readonly seed: number
   private readonly compression: string
-  private readonly checkpoints: DdpCheckpoints
+  private readonly checkpoints: Checkpoints
   private steps = 0
   /** Forward-backward passes so far: with the seed and the rank, the state of all randomness. */
   private passes = 0
@@ -150,8 +158,8 @@ export class Ddp {
     threads: number,
     /** Is told on rank 0, in single lines, what compiling costs. */
     say: (line: string) => void = () => {},
-    /** What this rank computes of the model, where that is not all of it. */
-    part: (model: Model) => Model = (model) => model,
+    /** Where this rank computes a part of the model only. */
+    part?: ModelPart,
   ) {
     const { seed = 0, bucketBytes = BUCKET_BYTES, compression = 'none', overlap = 'auto' } = options
     if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
@@ -161,7 +169,8 @@ export class Ddp {
       throw new LockstepError(
         `overlap is ${overlap}: expected auto, or segments of the backward pass (1, 2, …)`,
       )
-    this.model = part(modelOf(source, [options.loss ?? []].flat().map(lossOf)))
+    const model = modelOf(source, [options.loss ?? []].flat().map(lossOf))
+    this.model = part?.of(model) ?? model
     this.optimizer = optimizerOf(options.optimizer)
     const zero = options.zero ?? 0
     checkZero(zero, options, this.optimizer)
@@ -202,7 +211,9 @@ export class Ddp {
       this.overlapped = new OverlappedExchange(links, reduced, STATS, tensors, bucketBytes)
       this.overlap = overlap === 'auto' ? new OverlapTuner(links, warn) : { segments: overlap }
     }
-    this.checkpoints = new DdpCheckpoints(links, this.parameters, this.optimizer, this.exchange.state)
+    this.checkpoints =
+      part?.checkpoints(this.parameters, this.optimizer) ??
+      new DdpCheckpoints(links, this.parameters, this.optimizer, this.exchange.state)
   }
 
   /** Optimizer steps done, those before a resumed checkpoint included. */

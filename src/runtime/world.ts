@@ -59,7 +59,7 @@ async function join(environment: RankEnvironment): Promise<Communicator> {
 }
 
 export class World {
-  private readonly trainers: { saved?(): Promise<void>; release(): Promise<void> }[] = []
+  private readonly trainers: (Ddp | TensorParallel)[] = []
   private readonly pipelines: Pipeline[] = []
 
   /** Use `init()`. */
@@ -149,7 +149,7 @@ export class World {
    */
   async close(): Promise<void> {
     try {
-      for (const trainer of this.trainers) await trainer.saved?.()
+      for (const trainer of this.trainers) await trainer.saved()
     } finally {
       for (const trainer of [...this.trainers, ...this.pipelines]) await trainer.release()
       await this.collectives.close()

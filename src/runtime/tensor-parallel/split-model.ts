@@ -69,11 +69,17 @@ export class SplitModel {
     }
   }
 
+  /** How each parameter of the whole model is split; undefined: every rank holds it whole. */
+  splitsOf({ parameters }: Model): (Split | undefined)[] {
+    const splits = new Map(this.splitWeights.map(({ whole, split }) => [whole, split]))
+    return parameters.map(({ variable }) => splits.get(variable))
+  }
+
   /** SHA-256 (hexadecimal) of what every rank holds whole, which must be the same on all of them. */
-  unsplitSha256({ parameters }: Model): string {
-    const split = new Set(this.splitWeights.map(({ whole }) => whole))
+  unsplitSha256(model: Model): string {
+    const splits = this.splitsOf(model)
     return new Parameters(
-      parameters.filter(({ variable }) => !split.has(variable)),
+      model.parameters.filter((_, i) => splits[i] === undefined),
       [],
     ).sha256()
   }

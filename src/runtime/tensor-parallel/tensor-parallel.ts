@@ -10,7 +10,16 @@ import type { Communicator } from '../../collectives/communicator.js'
 import type { NdArray } from '../../data/dataset.js'
 import { LockstepError } from '../../errors.js'
 import { type BatchInputs, readInputs } from '../batch.js'
-import { Ddp, type DdpOptions, type EvaluationBatch, type EvaluationResult, type StepResult } from '../ddp.js'
+import type { JsonObject } from '../checkpoint/checkpoints.js'
+import {
+  Ddp,
+  type DdpOptions,
+  type EvaluationBatch,
+  type EvaluationResult,
+  type ModelPart,
+  type StepResult,
+} from '../ddp.js'
+import type { LoadOptions, SaveOptions } from '../ddp-checkpoint.js'
 import type { Engine } from '../engines/engine.js'
 import { type Mesh, meshOf } from '../mesh.js'
 import type { Model } from '../model.js'
@@ -18,6 +27,7 @@ import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import { Parameters } from '../parameters.js'
 import { requireSame } from '../require-same.js'
 import type { Plan } from './plan.js'
+import { SplitCheckpoints } from './split-checkpoints.js'
 import { SplitModel } from './split-model.js'
 
 export interface TensorParallelOptions
@@ -56,12 +66,16 @@ export class TensorParallel {
     await startFromRankZero(links, model)
     const split = new SplitModel(model, plan, mesh.tp)
     let whole: Model | undefined
-    const part = (given: Model) => {
-      whole = given
-      return split.derive(given)
+    const part: ModelPart = {
+      of: (given) => {
+        whole = given
+        return split.derive(given)
+      },
+      checkpoints: (parts, optimizer) =>
+        new SplitCheckpoints(links, mesh, whole!, split.splitsOf(whole!), parts, optimizer),
     }
     // The pass is cut for its sums; gradients travel after it.
-    const ddpOptions = { ...rest, zero, overlap: 1 }
+    const ddpOptions: DdpOptions = { ...rest, zero, ...(zero === 0 && { overlap: 1 }) }
     const ddp = new Ddp(mesh.dp, model, ddpOptions, threads, mesh.tp.rank === 0 ? say : undefined, part)
     await ddp.join()
     return new TensorParallel(ddp, split, whole!, mesh)
@@ -108,6 +122,24 @@ export class TensorParallel {
   }
 
   /**
+   * As `Ddp.save`: a checkpoint of whole tensors, which any number of ranks can load, split or not. Rank 0 of the world
+   * writes, and holds the whole state meanwhile.
+   */
+  save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
+    return this.ddp.save(directory, state, options)
+  }
+
+  /** As `Ddp.saved`. */
+  saved(): Promise<void> {
+    return this.ddp.saved()
+  }
+
+  /** As `Ddp.load`, of a checkpoint that any trainer of this model has saved. */
+  load(directory: string, options: LoadOptions = {}): Promise<JsonObject | undefined> {
+    return this.ddp.load(directory, options)
+  }
+
+  /**
    * Copies the trained parameters, whole, into the TensorFlow.js model's own variables on every rank. All ranks must call
    * it together.
    * @throws LockstepError on every rank of a tp group whose ranks differ in a parameter that is not split.
@@ -151,7 +183,7 @@ export class TensorParallel {
 }
 
 /** @throws LockstepError for what ranks cannot share, before anything is sent. */
-function check(ranks: number, model: LayersModel, { tp, optimizer }: TensorParallelOptions): void {
+function check(ranks: number, model: LayersModel, { tp, optimizer, zero = 0 }: TensorParallelOptions): void {
   if (!(model instanceof LayersModel))
     throw new LockstepError(
       'tensorParallel() was given something that is no layers model (tf.sequential, tf.model), whose layers could be split',
@@ -162,6 +194,10 @@ function check(ranks: number, model: LayersModel, { tp, optimizer }: TensorParal
     throw new LockstepError(
       `${ranks} ranks with tp ${tp}: ${ranks} / ${tp} = ${+(ranks / tp).toFixed(3)}; expected a multiple of tp: change it, or ` +
         "ddp-launch's --nproc",
+    )
+  if (tp > 1 && zero > 1)
+    throw new LockstepError(
+      `zero is ${zero} with tp ${tp}: expected 0 or 1; 2 and 3 cut a pass for their gradients, as tp does for its sums`,
     )
   const { name, granularity } = optimizerOf(optimizer)
   if (tp > 1 && granularity !== 'element')

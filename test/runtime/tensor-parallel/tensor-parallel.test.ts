@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { GPT_PLAN, gpt } from '../../../src/models/gpt.js'
 import { momentum } from '../../../src/runtime/optimizers/index.js'
 import type { TensorParallelOptions } from '../../../src/runtime/tensor-parallel/tensor-parallel.js'
+import { temporaryFolder } from '../checkpoint/temporary.js'
 import { asRanks } from '../ranks.js'
 
 const CONTEXT = 8
@@ -114,4 +115,37 @@ describe.each([
       expect(sent).toBe(4 * DEPTH * perSum + (2 * (dp - 1) * gradients) / dp)
     }
   })
+})
+
+test('checkpoints of any number of ranks, sharded or not, are gone on from on any other', async () => {
+  const directory = await temporaryFolder()
+  /** Trains from what `directory` holds up to `steps` steps. */
+  const until = (steps: number, ranks: number, tp: number, zero: 0 | 1) =>
+    asRanks(ranks, async (world) => {
+      // Other weights on every machine: they come from the checkpoint.
+      const model = small(steps === 2 ? 1 : ranks)
+      const options = { plan: GPT_PLAN, loss: 'softmaxCrossEntropy', optimizer: momentum(0.05) } as const
+      const trainer = await world.tensorParallel(model, { tp, zero, ...options })
+      expect(await trainer.load(directory)).toEqual(
+        steps === 2 ? undefined : { next: steps === STEPS ? 8 : steps - 2 },
+      )
+      const { dp } = trainer.mesh
+      while (trainer.stepCount < steps) {
+        const { x, y } = batch(trainer.stepCount, dp.rank, dp.size)
+        await trainer.step(x, y)
+      }
+      await trainer.save(directory, { next: steps }, { background: tp === 2 })
+      await trainer.updateModel()
+      return model.weights.map((weight) => weight.read().dataSync() as Float32Array)
+    })
+  await until(2, 2, 2, 0)
+  await until(4, 4, 2, 1)
+  await until(6, 1, 1, 0)
+  await until(8, 4, 4, 0)
+  const all = await until(STEPS, 2, 2, 0)
+  for (const weights of all) {
+    weights.forEach((values, i) => {
+      expect(difference(values, alone.weights[i]!)).toBeLessThan(1e-4)
+    })
+  }
 })
