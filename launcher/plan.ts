@@ -16,6 +16,7 @@ import {
   RESTART_COUNT_VARIABLE,
   RUN_ID_VARIABLE,
   rankVariables,
+  TIMELINE_VARIABLE,
   type Transport,
 } from '../src/runtime/environment/variables.js'
 import type { Machine } from './devices.js'
@@ -30,6 +31,7 @@ export interface Wishes {
   readonly transport: Transport
   readonly engine?: EngineSetting | undefined
   readonly profile?: string | undefined
+  readonly timeline?: string | undefined
   readonly metrics?: HostPort | undefined
   readonly script: string
   readonly scriptArguments: readonly string[]
@@ -44,6 +46,7 @@ export interface Plan {
   readonly transport: Transport
   readonly engine: EngineSetting | undefined
   readonly profile: string | undefined
+  readonly timeline: string | undefined
   /** Whether ranks report metrics. */
   readonly metrics: boolean
   readonly gpus: readonly string[]
@@ -86,6 +89,7 @@ export function makePlan(options: Wishes, machine: Machine, loaders: Loaders): P
     transport: options.transport,
     engine: options.engine,
     profile: options.profile,
+    timeline: options.timeline,
     metrics: options.metrics !== undefined,
     gpus: machine.gpus,
     nodeArguments: [...nodeFlags(options.script, loaders), options.script, ...options.scriptArguments],
@@ -118,6 +122,7 @@ export function rankEnvironment(
     }),
     ...(plan.engine === undefined ? {} : { [ENGINE_VARIABLE]: plan.engine }),
     ...(plan.profile === undefined ? {} : { [PROFILE_VARIABLE]: plan.profile }),
+    ...(plan.timeline === undefined ? {} : { [TIMELINE_VARIABLE]: plan.timeline }),
     ...(plan.metrics ? { [METRICS_FD_VARIABLE]: String(METRICS_FD) } : {}),
     [RESTART_COUNT_VARIABLE]: String(assignment.restarts),
     [MAX_RESTARTS_VARIABLE]: String(assignment.maxRestarts),

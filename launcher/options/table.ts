@@ -52,6 +52,7 @@ export const TABLE = {
     '<dir>',
     'says where the time of steps 3 to 12 goes, and writes a trace of each rank to DIR',
   ),
+  timeline: row(anything, '<file>', 'writes what all ranks do and when, on one clock, as a Chrome trace'),
   'metrics-port': row(
     wholeNumber(0, 65535),
     '<port>',

@@ -13,6 +13,7 @@ import {
 import type { NamedTensor } from './checkpoint/safetensors.js'
 import type { Bucket, GradientExchange } from './gradient-exchange.js'
 import type { TensorRange } from './optimizers/optimizer.js'
+import { timelineOf } from './timeline.js'
 
 /** Smaller tensors, and vectors whatever their size, would lose more than they save. */
 const LEAST_ELEMENTS = 1024
@@ -76,7 +77,12 @@ export class CompressedExchange implements GradientExchange {
     unpack(small, packed)
     // Whoever finds in the stats that this step is not to be stops here, before errors are fed back.
     yield { start: 0, end: small[0]!.length }
-    const sums = groups.map(({ sum, tensors, links }) => sum.sum(links, tensors, moment))
+    const timeline = timelineOf(this.links)
+    const sums = groups.map(({ sum, tensors, links }, i) => {
+      const exchange = () => sum.sum(links, tensors, moment)
+      const name = `${this.compressor.name}, bucket ${i + 1}`
+      return timeline ? timeline.during('compression', name, exchange) : exchange()
+    })
     for (const sum of sums) sum.catch(() => {}) // thrown below
     let start = small[0]!.length
     try {

@@ -38,6 +38,7 @@ import { type ProfileOptions, Profiler } from './profile.js'
 import { CompileReport } from './profile-compile.js'
 import { requireSame } from './require-same.js'
 import { joinClocks, type StepClock } from './step-clock.js'
+import { type StepLane, type Timeline, timelineOf } from './timeline.js'
 import { checkWholeless, checkZero, type Sharding, type ZeroLevel } from './zero/level.js'
 import { ShardedStep } from './zero/sharded-step.js'
 import { streamingOf } from './zero/stream.js'
@@ -140,8 +141,11 @@ export class Ddp {
   private readonly profiler: Profiler | undefined
   /** The same for metrics. */
   private readonly metrics = rankMetrics()
-  /** Both. */
+  /** Both, and the timeline. */
   private readonly clock: StepClock | undefined
+  /** Both undefined unless somebody asked for a timeline. */
+  private readonly timeline: Timeline | undefined
+  private readonly lane: StepLane | undefined
   private readonly seed: number
   private readonly compression: string
   private readonly checkpoints: Checkpoints
@@ -191,13 +195,16 @@ export class Ddp {
       if (links.rank === 0) console.error(`lockstep: ${line}`)
     }
     this.profiler = Profiler.from(options.profile, links.rank)
-    this.clock = joinClocks(this.profiler, this.metrics)
+    this.timeline = timelineOf(links)
+    this.lane = this.timeline?.steps()
+    this.clock = joinClocks(this.profiler, this.metrics, this.lane)
     const report = new CompileReport((line) => links.rank === 0 && say(line))
     const watch: ProgramWatch = {
       sessionFile: () => this.profiler?.sessionFile(),
       compiled: (kind, shape, program) => {
         report.compiled(kind, shape, program)
         if (kind === 'training') this.profiler?.watch(program)
+        this.timeline?.ended('pass', `compile ${kind} ${shape}`, program.compileMs)
       },
     }
     const streaming = this.sharding.level === 3 ? streamingOf(links, this.parameters) : undefined
@@ -378,7 +385,8 @@ export class Ddp {
    */
   async save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
     const progress = { steps: this.steps, passes: this.passes, seed: this.seed }
-    return this.checkpoints.save(directory, progress, state, options)
+    const save = () => this.checkpoints.save(directory, progress, state, options)
+    return this.timeline?.during('checkpoint', 'save', save) ?? save()
   }
 
   /**
@@ -395,7 +403,8 @@ export class Ddp {
    * @throws LockstepError on every rank: all are damaged, the one asked for is not there, or it is of another model.
    */
   async load(directory: string, options: LoadOptions = {}): Promise<JsonObject | undefined> {
-    const loaded = await this.checkpoints.load(directory, options)
+    const load = () => this.checkpoints.load(directory, options)
+    const loaded = await (this.timeline?.during('checkpoint', 'load', load) ?? load())
     if (loaded === undefined) return undefined
     this.steps = loaded.progress.steps
     this.passes = loaded.progress.passes
@@ -500,6 +509,7 @@ export class Ddp {
     const segments = sharded?.order ?? (overlapped && this.overlap!.segments)
     const made = (gradients: readonly number[]) => {
       loss ??= stats[0]! / samples
+      this.lane?.endSegment(gradients.length)
       if (sharded) return gradients.length > 0 ? sharded.made() : undefined
       return overlapped!.made(gradients)
     }

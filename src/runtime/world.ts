@@ -10,13 +10,14 @@ import { Ddp, type DdpOptions } from './ddp.js'
 import { installErrorReporter } from './environment/error-reporter.js'
 import { stopRequested } from './environment/stop-request.js'
 import { StoreClient } from './environment/store-client.js'
-import { type RankEnvironment, readEnvironment } from './environment/variables.js'
+import { type RankEnvironment, readEnvironment, readTimeline } from './environment/variables.js'
 import { type Mesh, type MeshShape, meshOf } from './mesh.js'
 import { closeMetrics, openMetrics } from './metrics.js'
 import type { FunctionalModel } from './model.js'
 import { Pipeline, type PipelineOptions } from './pipeline/pipeline.js'
 import { quietTensorflow } from './quiet-tensorflow.js'
 import { TensorParallel, type TensorParallelOptions } from './tensor-parallel/tensor-parallel.js'
+import { timelineOf, trace } from './timeline.js'
 
 /**
  * Joins the ranks that ddp-launch started, and returns when all are there. A script started without ddp-launch is a
@@ -30,10 +31,12 @@ export async function init(): Promise<World> {
   quietTensorflow()
   const environment = readEnvironment()
   const say = (line: string) => console.error(`lockstep: ${line}`)
-  if (environment === undefined) return new World(singleRank(), 0, 1, say)
+  const timeline = readTimeline()
+  if (environment === undefined) return new World(await trace(timeline, singleRank()), 0, 1, say)
   const links = environment.worldSize === 1 ? singleRank() : await join(environment)
   await openMetrics(links)
-  return new World(links, environment.localRank, environment.threads, say)
+  const { localRank, threads, groupRank } = environment
+  return new World(await trace(timeline, links, groupRank), localRank, threads, say)
 }
 
 async function join(environment: RankEnvironment): Promise<Communicator> {
@@ -150,6 +153,7 @@ export class World {
   async close(): Promise<void> {
     try {
       for (const trainer of this.trainers) await trainer.saved()
+      await timelineOf(this.collectives)?.finish()
     } finally {
       for (const trainer of [...this.trainers, ...this.pipelines]) await trainer.release()
       await this.collectives.close()

@@ -60,6 +60,14 @@ export function readProfile(env: Variables = process.env): string | undefined {
   return env[PROFILE_VARIABLE] || undefined
 }
 
+/** The file for what all ranks do, as a trace that rank 0 writes: `ddp-launch --timeline`. Works without the launcher too. */
+export const TIMELINE_VARIABLE = 'LOCKSTEP_TIMELINE'
+
+/** The file for the timeline; undefined: none. */
+export function readTimeline(env: Variables = process.env): string | undefined {
+  return env[TIMELINE_VARIABLE] || undefined
+}
+
 /**
  * "1" when the launcher's own output is a terminal. A rank may then write one *live line* to its stdout: `\r`, the
  * text, `\r`, in one write and without a newline. The launcher redraws it in place; the next line of that rank, or
