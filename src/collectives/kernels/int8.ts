@@ -48,10 +48,10 @@ function quantiseBlock(block: number, dst: Int8Array, scales: Float32Array, src:
   const values = src.subarray(block * INT8_BLOCK, (block + 1) * INT8_BLOCK)
   let most = 0
   for (const value of values) most = Math.max(most, Math.abs(value))
-  scales[block] = most / 127
+  scales[block] = most < Number.POSITIVE_INFINITY ? most / 127 : Number.NaN
   const scale = scales[block]!
   values.forEach((value, i) => {
-    const quantum = nearest(Math.fround(value / scale))
+    const quantum = scale > 0 ? nearest(Math.fround(value / scale)) : 0
     dst[block * INT8_BLOCK + i] = Math.max(-128, Math.min(127, quantum))
   })
 }
@@ -60,10 +60,10 @@ function blockOf(index: number): number {
   return Math.floor(index / INT8_BLOCK)
 }
 
-/** The nearest whole number, the even one of two, as WebAssembly's `nearest`; 0 for NaN. */
+/** The nearest whole number, the even one of two. */
 function nearest(x: number): number {
   const floor = Math.floor(x)
   const rest = x - floor
   if (rest === 0.5) return floor % 2 === 0 ? floor : floor + 1
-  return Number.isNaN(x) ? 0 : Math.round(x)
+  return Math.round(x)
 }

@@ -1,23 +1,17 @@
 // Symmetric int4 quantisation in whole blocks of 256, each with one float32 scale = max|x| / 7. Byte i of a block holds
 // element i in its low half and element i + 128 in its high half. A NaN or an infinity makes all of its block NaN.
+import { blockScale } from '../../kernels/assembly/int8'
 
 const BLOCK: usize = 256
 const HALF: usize = 128
+/** Added to a small float32, it leaves the nearest whole number, the even one of two, in the lowest bits. */
+const ROUND: f32 = 12582912 // 1.5 * 2^23
 
 // @ts-ignore: a decorator that only AssemblyScript knows
 @inline
-function largest(src: usize): f32 {
-  let most = f32x4.splat(0)
-  for (let i: usize = 0; i < BLOCK; i += 4) most = f32x4.max(most, f32x4.abs(v128.load(src + (i << 2))))
-  const low = max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1))
-  return max(low, max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)))
-}
-
-// @ts-ignore: a decorator that only AssemblyScript knows
-@inline
-function quantised(src: usize, scale: v128): v128 {
-  // Saturating: NaN (0 / 0, or from a NaN scale) becomes 0.
-  return i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.div(v128.load(src), scale)))
+function quantised(src: usize, divisor: v128): v128 {
+  const rounded = f32x4.add(f32x4.div(v128.load(src), divisor), f32x4.splat(ROUND))
+  return i32x4.sub(rounded, i32x4.splat(reinterpret<i32>(ROUND)))
 }
 
 // @ts-ignore: a decorator that only AssemblyScript knows
@@ -28,24 +22,29 @@ function sixteen(src: usize, scale: v128): v128 {
   return i8x16.narrow_i16x8_s(low, high)
 }
 
+// @ts-ignore: a decorator that only AssemblyScript knows
+@inline
+function quantiseBlock(dst: usize, src: usize, divisor: v128): void {
+  for (let i: usize = 0; i < HALF; i += 16) {
+    const low = v128.and(sixteen(src + (i << 2), divisor), i8x16.splat(15))
+    const high = i8x16.shl(sixteen(src + ((i + HALF) << 2), divisor), 4)
+    v128.store(dst + i, v128.or(low, high))
+  }
+}
+
 /** dst: 128 bytes a block; scales: float32, one per block; src: float32, whole blocks */
 export function toInt4(dst: usize, scales: usize, src: usize, length: usize): void {
-  const mask = i8x16.splat(15)
   for (let start: usize = 0; start < length; start += BLOCK) {
-    const scale = largest(src) / 7
+    const scale = blockScale(src, BLOCK, 7)
     store<f32>(scales, scale)
-    const divisor = f32x4.splat(scale)
-    for (let i: usize = 0; i < HALF; i += 16) {
-      const low = v128.and(sixteen(src + (i << 2), divisor), mask)
-      const high = i8x16.shl(sixteen(src + ((i + HALF) << 2), divisor), 4)
-      v128.store(dst + i, v128.or(low, high))
-    }
+    // Codes of a block that is all NaN, or all zero, are zero.
+    if (!(scale > 0)) memory.fill(dst, 0, HALF)
+    else quantiseBlock(dst, src, f32x4.splat(scale))
     scales += 4
     dst += HALF
     src += BLOCK << 2
   }
 }
-
 // @ts-ignore: a decorator that only AssemblyScript knows
 @inline
 function put(to: usize, q: v128, factor: v128, accumulate: bool): void {

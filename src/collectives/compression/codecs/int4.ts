@@ -37,8 +37,9 @@ function compressBlock(block: number, scales: Float32Array, codes: Uint8Array, s
   const values = src.subarray(block * BLOCK, (block + 1) * BLOCK)
   let most = 0
   for (const value of values) most = Math.max(most, Math.abs(value))
-  scales[block] = most / 7
-  const quantum = (i: number) => nearest(Math.fround(values[i]! / scales[block]!))
+  scales[block] = most < Number.POSITIVE_INFINITY ? most / 7 : Number.NaN
+  const scale = scales[block]!
+  const quantum = (i: number) => (scale > 0 ? nearest(Math.fround(values[i]! / scale)) : 0)
   for (let i = 0; i < HALF; i++) {
     codes[block * HALF + i] = (quantum(i) & 15) | ((quantum(i + HALF) & 15) << 4)
   }
@@ -51,10 +52,10 @@ function elementOf(i: number, scales: Float32Array, codes: Uint8Array): number {
   return Math.fround(code * scales[block]!)
 }
 
-/** The nearest whole number, the even one of two; 0 for NaN. */
+/** The nearest whole number, the even one of two. */
 function nearest(x: number): number {
   const floor = Math.floor(x)
   const rest = x - floor
   if (rest === 0.5) return floor % 2 === 0 ? floor : floor + 1
-  return Number.isNaN(x) ? 0 : Math.round(x)
+  return Math.round(x)
 }

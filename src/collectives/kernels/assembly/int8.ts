@@ -1,32 +1,49 @@
 // Symmetric int8 quantisation in blocks of 256, each with one float32 scale = max|x| / 127; values x = q * scale.
-// A NaN or an infinity makes its block's scale one, and so every value of the block NaN: it is not lost.
+// A NaN or an infinity makes its block's scale NaN, and so every value of the block: it is not lost.
 
 const BLOCK: usize = 256
+const MAGNITUDE: i32 = 0x7fffffff
+/** Added to a small float32, it leaves the nearest whole number, the even one of two, in the lowest bits. */
+const ROUND: f32 = 12582912 // 1.5 * 2^23
 
 // @ts-ignore: a decorator that only AssemblyScript knows
 @inline
-function quantised(x: v128, scale: v128): v128 {
-  // Saturating: NaN (0 / 0, or from a NaN scale) becomes 0.
-  return i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.div(x, scale)))
+function quantised(x: v128, divisor: v128): v128 {
+  const rounded = f32x4.add(f32x4.div(x, divisor), f32x4.splat(ROUND))
+  return i32x4.sub(rounded, i32x4.splat(reinterpret<i32>(ROUND)))
 }
 
-function largest(src: usize, length: usize): f32 {
-  const whole = length & ~3
-  let most = f32x4.splat(0)
+/** The largest magnitude / 127; NaN when one is infinite or NaN. Bits of magnitudes order as magnitudes do. */
+export function blockScale(src: usize, length: usize, most: f32): f32 {
+  const whole = length & ~7
+  const mask = i32x4.splat(MAGNITUDE)
+  let a = i32x4.splat(0)
+  let b = a
   let i: usize = 0
-  for (; i < whole; i += 4) most = f32x4.max(most, f32x4.abs(v128.load(src + (i << 2))))
-  for (; i < length; i++) most = f32x4.max(most, f32x4.abs(f32x4.splat(load<f32>(src + (i << 2)))))
-  const low = max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1))
-  return max(low, max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)))
+  for (; i < whole; i += 8) {
+    a = i32x4.max_s(a, v128.and(v128.load(src + (i << 2)), mask))
+    b = i32x4.max_s(b, v128.and(v128.load(src + (i << 2), 16), mask))
+  }
+  for (; i < length; i++) a = i32x4.max_s(a, v128.and(v128.load32_splat(src + (i << 2)), mask))
+  a = i32x4.max_s(a, b)
+  a = i32x4.max_s(a, i8x16.shuffle(a, a, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7))
+  a = i32x4.max_s(a, i8x16.shuffle(a, a, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11))
+  const largest = f32x4.extract_lane(a, 0)
+  return largest < Infinity ? largest / most : NaN
 }
 
 /** dst: int8, scales: float32, one per block; src: float32 */
 export function quantise(dst: usize, scales: usize, src: usize, length: usize): void {
   for (let start: usize = 0; start < length; start += BLOCK) {
     const end = min(start + BLOCK, length)
-    const scale = largest(src + (start << 2), end - start) / 127
+    const scale = blockScale(src + (start << 2), end - start, 127)
     store<f32>(scales, scale)
     scales += 4
+    // Codes of a block that is all NaN, or all zero, are zero.
+    if (!(scale > 0)) {
+      memory.fill(dst + start, 0, end - start)
+      continue
+    }
     const divisor = f32x4.splat(scale)
     let i = start
     for (; i + 16 <= end; i += 16) {
@@ -42,8 +59,7 @@ export function quantise(dst: usize, scales: usize, src: usize, length: usize): 
       v128.store(dst + i, i8x16.narrow_i16x8_s(low, high))
     }
     for (; i < end; i++) {
-      const x = f32x4.splat(load<f32>(src + (i << 2)))
-      const q = i32x4.extract_lane(quantised(x, divisor), 0)
+      const q = i32x4.extract_lane(quantised(v128.load32_splat(src + (i << 2)), divisor), 0)
       store<i8>(dst + i, <i8>max(-128, min(127, q)))
     }
   }
