@@ -57,6 +57,7 @@ export class RankMetrics {
   readonly #stepSeconds: Histogram
   readonly #phases: { readonly [P in StepPart]: { inc(seconds: number): void } }
   #reportedAt = Number.NEGATIVE_INFINITY
+  #normAt = Number.NEGATIVE_INFINITY
   #markedAt: number | undefined
   #stepEndedAt: number | undefined
 
@@ -114,9 +115,9 @@ export class RankMetrics {
     this.#timer = setInterval(() => void this.report(), REPORT_MS).unref()
   }
 
-  /** Whether the step under way will be reported: time to find out what would cost too much at every step. */
-  get due(): boolean {
-    return this.#now() - this.#reportedAt >= REPORT_MS
+  /** Whether the last one is old: computing it would cost too much at every step. */
+  get wantsGradientNorm(): boolean {
+    return this.#now() - this.#normAt >= REPORT_MS
   }
 
   /** Gradients of so many samples have been computed. */
@@ -139,9 +140,12 @@ export class RankMetrics {
     this.#steps.inc()
     this.#step.set(step)
     this.#loss.set(loss)
-    if (gradientNorm !== undefined) this.#gradientNorm.set(gradientNorm)
+    if (gradientNorm !== undefined) {
+      this.#gradientNorm.set(gradientNorm)
+      this.#normAt = now
+    }
     this.#lastStep.setToCurrentTime()
-    if (this.due) void this.report()
+    if (now - this.#reportedAt >= REPORT_MS) void this.report()
   }
 
   /** The step was refused. Settles when that has been said: the process may well end. */

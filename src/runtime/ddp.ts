@@ -293,7 +293,7 @@ export class Ddp {
     // Awaited below; when the gradients fail first, its own failure has nothing to add.
     averages.catch(() => {})
     let result: StepResult | undefined
-    let squares = this.metrics?.due ? 0 : undefined
+    let squares = this.metrics?.wantsGradientNorm ? 0 : undefined
     const update = this.updatesOf(exchange)
     for await (const bucket of exchange.sum({ step: this.steps + 1, samples: ownSamples })) {
       if (result === undefined) {

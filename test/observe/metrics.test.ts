@@ -75,8 +75,9 @@ describe("a rank's metrics", () => {
     const { metrics, clock, reports, last } = rank(0)
     for (let step = 1; step <= 25; step++) {
       clock.ms += 100
-      expect(metrics.due).toBe(step % 10 === 0)
-      metrics.endStep({ step, loss: 1 })
+      const wanted = metrics.wantsGradientNorm
+      expect(wanted).toBe(step % 10 === 1)
+      metrics.endStep({ step, loss: 1, gradientNorm: wanted ? step : undefined })
       await new Promise(setImmediate)
     }
     expect(reports).toHaveLength(3)
