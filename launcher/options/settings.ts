@@ -1,21 +1,20 @@
 /**
- * What was given on the command line, in the environment and in a config file -> the settings of a launch: who wins,
+ * What was given on the command line, in the environment and in a config file, and what a cluster adds -> the settings of a launch: who wins,
  * what is assumed, and what does not go together. Pure.
  */
 import { LockstepError } from '../../src/errors.js'
+import { DEFAULT_PORT } from '../../src/runtime/environment/clusters/placement.js'
 import {
   DEFAULT_ADDRESS,
   DEFAULT_TIMEOUT_SECONDS,
   type EngineSetting,
   type Transport,
 } from '../../src/runtime/environment/variables.js'
+import { place } from '../clusters/place.js'
 import type { CommandLine } from './arguments.js'
 import { readVariables } from './environment-options.js'
 import type { HostPort, NodeCount, RankCount, StreamsByRank } from './forms.js'
 import type { Given } from './table.js'
-
-/** torchrun's. */
-const DEFAULT_PORT = 29500
 
 export interface Settings {
   readonly nproc: RankCount
@@ -67,7 +66,7 @@ const ALL: StreamsByRank = { named: new Map(), others: { stdout: true, stderr: t
 export function readSettings(commandLine: CommandLine, env: NodeJS.ProcessEnv, file: Given): Settings {
   const sources = [commandLine.given, readVariables(env), file]
   for (const source of sources) refuseTwoNames(source)
-  const given = merge(sources)
+  const given = place(merge(sources), env)
   refuseUnfiled(given)
   if (given['metrics-addr'] !== undefined && given['metrics-port'] === undefined)
     throw new LockstepError('--metrics-addr needs --metrics-port PORT, 0 for any that is free')
