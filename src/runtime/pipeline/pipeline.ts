@@ -14,7 +14,9 @@ import type { SessionOptions } from '../../compiler/session.js'
 import type { NdArray } from '../../data/dataset.js'
 import { LockstepError } from '../../errors.js'
 import { type BatchInputs, type Input, readBatch, readFeatures } from '../batch.js'
+import type { JsonObject } from '../checkpoint/checkpoints.js'
 import type { EvaluationBatch, EvaluationResult, StepResult } from '../ddp.js'
+import type { LoadOptions, SaveOptions } from '../ddp-checkpoint.js'
 import { Constraints } from '../engines/onnx-constraints.js'
 import { averageOverRanks } from '../gradient-exchange.js'
 import { optimizerOf } from '../optimizers/from-tensorflow.js'
@@ -25,6 +27,7 @@ import { evaluatePipeline, predictPipeline } from './evaluate.js'
 import { execute, type Handlers, type Times } from './executor.js'
 import { StageLinks } from './links.js'
 import { microBatchesOf } from './micro-batches.js'
+import { PipelineCheckpoints } from './pipeline-checkpoints.js'
 import { type Plan, type PlanOptions, planOf } from './plan.js'
 import { boundaryShape, type Stage } from './stage.js'
 import { type StageBuffers, stageBuffers } from './stage-buffers.js'
@@ -60,6 +63,7 @@ export class Pipeline {
   private readonly borders: StageLinks
   private readonly constraints: Constraints
   private readonly whole: WholeModel
+  private readonly checkpoints: PipelineCheckpoints
   private steps = 0
   private passes = 0
 
@@ -90,6 +94,7 @@ export class Pipeline {
     const held = { ...model, parameters: own.flatMap((stage) => stage.parameters) }
     this.constraints = new Constraints(held, parameters, (request) => Program.compile(request, session))
     this.whole = new WholeModel(mesh.pp, plan, parameters)
+    this.checkpoints = new PipelineCheckpoints(links, plan, parameters, optimizer)
   }
 
   /** Use `world.pipeline(…)`. All ranks must call it together. */
@@ -205,6 +210,32 @@ export class Pipeline {
     if (length > 1)
       throw new LockstepError(`the model has ${length} outputs: call predictAll() for all of them`)
     return (await this.predictAll(x))[0]!
+  }
+
+  /**
+   * Writes a checkpoint of the whole model, as `Ddp.save`: either loads the other's, on any number of ranks. Rank 0, which
+   * must have room for it, writes; every rank waits, and gets rank 0's error if there is one. @returns its path.
+   */
+  async save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
+    const progress = { steps: this.steps, passes: this.passes, seed: this.seed }
+    return this.checkpoints.save(directory, progress, state, options)
+  }
+
+  /** Settles when a save in the background, if there is one, is complete. All ranks must call it together. */
+  async saved(): Promise<void> {
+    await this.checkpoints.saved()
+  }
+
+  /**
+   * Continues from the newest checkpoint in `directory`, on every rank. @returns the `state` given to `save`, or undefined
+   * when there is no checkpoint. @throws LockstepError on every rank, as `Ddp.load`.
+   */
+  async load(directory: string, options: LoadOptions = {}): Promise<JsonObject | undefined> {
+    const loaded = await this.checkpoints.load(directory, options)
+    if (loaded === undefined) return undefined
+    this.steps = loaded.progress.steps
+    this.passes = loaded.progress.passes
+    return loaded.state
   }
 
   /**

@@ -1,4 +1,7 @@
 /** Pipelines against one rank: the same losses and parameters for every schedule, and what cannot be cut says why. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import {
   input,
   type LayersModel,
@@ -252,6 +255,34 @@ describe('other models', () => {
     expect(first).toEqual(second)
     expect(first[0]![0]).not.toBe(first[0]![1])
   })
+})
+
+test('a checkpoint of a pipeline goes on without one, and one of none in a pipeline', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'lockstep-pipeline-'))
+  const { x, y } = sequences(0, BATCH)
+  const optimizer = adam(0.01)
+  const [expected] = await asRanks(1, async (world) => {
+    const ddp = await world.ddp(smallGpt(), { loss, optimizer, engine: 'onnx' })
+    await ddp.step(x, y)
+    await ddp.save(join(directory, 'ddp'), { epoch: 1 })
+    return [(await ddp.step(x, y)).loss, (await ddp.step(x, y)).loss]
+  })
+  await asRanks(4, async (world) => {
+    const options = { loss, optimizer, microBatches: 2, dp: 2 } as const
+    const pipeline = await world.pipeline(smallGpt(9), options)
+    expect(await pipeline.load(join(directory, 'ddp'))).toEqual({ epoch: 1 })
+    const { rank } = pipeline.replica
+    const half = sequences(rank * 4, rank * 4 + 4)
+    expectClose([(await pipeline.step(half.x, half.y)).loss], expected!)
+    expect(pipeline.stepCount).toBe(2)
+    await pipeline.save(join(directory, 'pipeline'), { epoch: 2 }, { background: true })
+  })
+  await asRanks(1, async (world) => {
+    const ddp = await world.ddp(smallGpt(8), { loss, optimizer, engine: 'onnx' })
+    expect(await ddp.load(join(directory, 'pipeline'))).toEqual({ epoch: 2 })
+    expectClose([(await ddp.step(x, y)).loss], expected!.slice(1))
+  })
+  await rm(directory, { recursive: true })
 })
 
 /** a → b, and a's output goes to the sum, too. */
