@@ -1,7 +1,7 @@
 /**
  * Connects the ranks over the fastest transport that all of them can have: shared memory on one host, on several the
- * network between them too, the network alone where memory cannot be shared or a host has no two ranks. Every rank comes
- * to the same answer, since each learns the others' hosts and reasons.
+ * network between them too, the network alone where memory cannot be shared or a host has no two ranks; on one host that
+ * is Unix sockets. Every rank comes to the same answer, since each learns the others' hosts and reasons.
  */
 import type { Communicator } from './communicator.js'
 import { connectHierarchical, findTopology } from './hierarchical-communicator.js'
@@ -36,6 +36,6 @@ export async function connectRanks(options: ConnectOptions): Promise<Communicato
   } catch (error) {
     if (transport === 'shm' || !(error instanceof SharedMemoryUnavailable)) throw error
     if (rank === 0) onFallback?.(error.message)
-    return connectTcp(options)
+    return connectTcp({ ...options, kind: process.platform === 'win32' ? 'tcp' : 'unix' })
   }
 }

@@ -7,6 +7,7 @@ import type { Communicator } from '../collectives/communicator.js'
 import { connectRanks } from '../collectives/connect.js'
 import { singleRank } from '../collectives/single.js'
 import { Ddp, type DdpOptions } from './ddp.js'
+import { joinDirectly } from './environment/direct.js'
 import { installErrorReporter } from './environment/error-reporter.js'
 import { stopRequested } from './environment/stop-request.js'
 import { StoreClient } from './environment/store-client.js'
@@ -20,8 +21,8 @@ import { TensorParallel, type TensorParallelOptions } from './tensor-parallel/te
 import { timelineOf, trace } from './timeline.js'
 
 /**
- * Joins the ranks that ddp-launch started, and returns when all are there. A script started without ddp-launch is a
- * world of one.
+ * Joins the ranks that ddp-launch started, or Slurm or MPI (docs/clusters.md), and returns when all are there. A script
+ * started without any of them is a world of one.
  * @throws LockstepError when the environment is incomplete, or a rank does not come in time (naming it).
  */
 export async function init(): Promise<World> {
@@ -29,7 +30,7 @@ export async function init(): Promise<World> {
   // Some backends (wasm) start asynchronously.
   await tf.ready()
   quietTensorflow()
-  const environment = readEnvironment()
+  const environment = (await joinDirectly()) ?? readEnvironment()
   const say = (line: string) => console.error(`lockstep: ${line}`)
   const timeline = readTimeline()
   if (environment === undefined) return new World(await trace(timeline, singleRank()), 0, 1, say)

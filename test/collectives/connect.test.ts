@@ -23,7 +23,7 @@ function besieged(strangers: readonly ((socket: Socket) => void)[], sockets: Soc
       if (key === 'addr/0') {
         const { host, port } = JSON.parse(value)
         for (const speak of strangers) {
-          const socket = connect({ host, port })
+          const socket = port === 0 ? connect(host) : connect({ host, port })
           sockets.push(socket)
           socket.on('error', () => {})
           await new Promise((resolve) => socket.once('connect', resolve))

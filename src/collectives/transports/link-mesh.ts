@@ -8,7 +8,7 @@ import { acceptHandshake, initiateHandshake } from '../wire/handshake.js'
 import { encodeHello, readHello } from '../wire/hello.js'
 import type { Door, Receiving, Sending } from './link.js'
 import { type Link, LinkTransport } from './link-transport.js'
-import type { Address, Mesh, MeshOptions } from './mesh.js'
+import { type Address, type Mesh, type MeshOptions, placeOf } from './mesh.js'
 
 /** How long a connection may take to prove itself. */
 const HANDSHAKE_MS = 5000
@@ -16,7 +16,7 @@ const HANDSHAKE_MS = 5000
 export class LinkMesh implements Mesh {
   readonly #options: MeshOptions
   readonly #door: Door
-  #port = 0
+  #address: Address = { host: '', port: 0 }
   /** By rank: the links' halves as far as they are there. */
   readonly #sending = new Map<number, Sending>()
   readonly #receiving = new Map<number, Receiving>()
@@ -27,7 +27,7 @@ export class LinkMesh implements Mesh {
   static async listen(door: Door, options: MeshOptions): Promise<LinkMesh> {
     const mesh = new LinkMesh(door, options)
     try {
-      mesh.#port = await door.open(options.host, (sending) => void mesh.#accept(sending))
+      mesh.#address = await door.open(options.host, (sending) => void mesh.#accept(sending))
     } catch (cause) {
       const what = `rank ${options.rank} cannot listen on ${options.host}: ${(cause as Error).message}`
       throw new LockstepError(`${what}; give an address of this host`, { cause })
@@ -41,7 +41,7 @@ export class LinkMesh implements Mesh {
   }
 
   get address(): Address {
-    return { host: this.#options.host, port: this.#port }
+    return this.#address
   }
 
   async connect(addresses: readonly Address[]): Promise<LinkTransport> {
@@ -86,10 +86,10 @@ export class LinkMesh implements Mesh {
     })
   }
 
-  async #dial(peer: number, { host, port }: Address, fail: (error: Error) => void): Promise<void> {
+  async #dial(peer: number, address: Address, fail: (error: Error) => void): Promise<void> {
     const { rank, size, token } = this.#options
-    const receiving = await this.#door.dial({ host, port }).catch((cause: Error) => {
-      const what = `rank ${peer} failed: rank ${rank} cannot connect to it at ${host}:${port}`
+    const receiving = await this.#door.dial(address).catch((cause: Error) => {
+      const what = `rank ${peer} failed: rank ${rank} cannot connect to it at ${placeOf(address)}`
       throw new PeerFailedError(peer, `${what} (${cause.message})`, { cause })
     })
     const { stream } = receiving
@@ -101,7 +101,7 @@ export class LinkMesh implements Mesh {
       if (hello.rank !== peer) throw new LockstepError(`it is rank ${hello.rank}`)
     } catch (cause) {
       receiving.destroy()
-      const what = `rank ${rank} cannot join rank ${peer} at ${host}:${port}`
+      const what = `rank ${rank} cannot join rank ${peer} at ${placeOf(address)}`
       throw new LockstepError(`${what}: ${(cause as Error).message}`, { cause })
     }
     stream.on('close', () => {

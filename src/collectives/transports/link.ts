@@ -38,8 +38,8 @@ export interface Sending {
 }
 
 export interface Door {
-  /** Listens at a port of `host` that the system chooses; `come` gets every connection, not yet proved to be anybody's. */
-  open(host: string, come: (sending: Sending) => void): Promise<number>
+  /** Listens at `host`, where the system chooses; `come` gets every connection, not yet proved to be anybody's. */
+  open(host: string, come: (sending: Sending) => void): Promise<Address>
   /** Settles once the connection is there; rejects with the system's reason. */
   dial(address: Address): Promise<Receiving>
   /** Nobody else is let in. Those that came stay. */

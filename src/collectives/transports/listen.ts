@@ -5,11 +5,13 @@ import type { Door } from './link.js'
 import { LinkMesh } from './link-mesh.js'
 import type { Mesh, MeshOptions, TransportKind } from './mesh.js'
 import { TcpDoor } from './tcp.js'
+import { UnixDoor } from './unix.js'
 import { WebSocketDoor } from './websocket.js'
 
 const DOORS: Readonly<Record<TransportKind, () => Door>> = {
   tcp: () => new TcpDoor(),
   ws: () => new WebSocketDoor(),
+  unix: () => new UnixDoor(),
 }
 
 /** @throws LockstepError when `options.host` is no address of this host. */

@@ -3,7 +3,7 @@
  */
 import type { Transport } from '../transport.js'
 
-export const TRANSPORT_KINDS = ['tcp', 'ws'] as const
+export const TRANSPORT_KINDS = ['tcp', 'ws', 'unix'] as const
 export type TransportKind = (typeof TRANSPORT_KINDS)[number]
 
 export interface MeshOptions {
@@ -17,9 +17,14 @@ export interface MeshOptions {
   readonly timeoutMs: number
 }
 
+/** Of a Unix socket the path, and port 0. */
 export interface Address {
   readonly host: string
   readonly port: number
+}
+
+export function placeOf({ host, port }: Address): string {
+  return port === 0 ? host : `${host}:${port}`
 }
 
 /** One rank that listens, until it is connected with all others. */

@@ -2,7 +2,15 @@
  * TCP connections. The receiver dials, because only a socket that this side made can be given `onread`, its own buffer to
  * read into, which is half as fast again as `data` events; an accepted one cannot.
  */
-import { connect, createServer, type Server, type Socket } from 'node:net'
+import {
+  type AddressInfo,
+  connect,
+  createServer,
+  type ListenOptions,
+  type NetConnectOpts,
+  type Server,
+  type Socket,
+} from 'node:net'
 import { type Door, LINGER_MS, type Receiving, type Sending } from './link.js'
 import type { Address } from './mesh.js'
 
@@ -11,20 +19,26 @@ const READ_BYTES = 256 * 1024
 export class TcpDoor implements Door {
   #server: Server | undefined
 
-  open(host: string, come: (sending: Sending) => void): Promise<number> {
+  async open(host: string, come: (sending: Sending) => void): Promise<Address> {
+    const server = await this.listen({ host, port: 0 }, come)
+    return { host, port: (server.address() as AddressInfo).port }
+  }
+
+  dial({ host, port }: Address): Promise<Receiving> {
+    return this.connect({ host, port })
+  }
+
+  protected listen(where: ListenOptions, come: (sending: Sending) => void): Promise<Server> {
     const server = createServer({ noDelay: true }, (socket) => come(new TcpSending(socket)))
     this.#server = server
     return new Promise((resolve, reject) => {
       server.once('error', reject)
-      server.listen(0, host, () => {
-        const address = server.address()
-        resolve(typeof address === 'object' && address ? address.port : 0)
-      })
+      server.listen(where, () => resolve(server))
     })
   }
 
-  dial(address: Address): Promise<Receiving> {
-    const receiving = new TcpReceiving(address)
+  protected connect(where: NetConnectOpts): Promise<Receiving> {
+    const receiving = new TcpReceiving(where)
     return new Promise((resolve, reject) => {
       receiving.stream.once('connect', () => resolve(receiving)).once('error', reject)
     })
@@ -41,10 +55,9 @@ class TcpReceiving implements Receiving {
   #deliver: ((bytes: Uint8Array) => void) | undefined
   #space: () => Uint8Array | undefined = () => undefined
 
-  constructor({ host, port }: Address) {
+  constructor(where: NetConnectOpts) {
     this.stream = connect({
-      host,
-      port,
+      ...where,
       noDelay: true,
       onread: {
         // Asked after each read where the next one goes: straight to where the numbers are wanted, if that is known.

@@ -6,7 +6,7 @@
  * gradients do not compress, and it costs more than the network.
  */
 import { createServer, type Server } from 'node:http'
-import type { Socket } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { type RawData, WebSocket, WebSocketServer } from 'ws'
 import { LockstepError } from '../../errors.js'
@@ -24,7 +24,7 @@ const OPTIONS = { perMessageDeflate: false, maxPayload: BLOCK_BYTES, skipUTF8Val
 export class WebSocketDoor implements Door {
   #server: Server | undefined
 
-  open(host: string, come: (sending: Sending) => void): Promise<number> {
+  open(host: string, come: (sending: Sending) => void): Promise<Address> {
     const timeouts = {
       headersTimeout: REQUEST_MS,
       requestTimeout: REQUEST_MS,
@@ -51,7 +51,7 @@ export class WebSocketDoor implements Door {
       server.once('error', reject)
       server.listen(0, host, () => {
         const address = server.address()
-        resolve(typeof address === 'object' && address ? address.port : 0)
+        resolve({ host, port: (address as AddressInfo).port })
       })
     })
   }

@@ -1,6 +1,9 @@
 /**
  * Which transport ranks end up with: all the same one, and the reason said once.
  */
+import { existsSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { afterEach, expect, test, vi } from 'vitest'
 import type { Communicator } from '../../../src/collectives/communicator.js'
 import { type ConnectOptions, connectRanks } from '../../../src/collectives/connect.js'
@@ -10,8 +13,7 @@ afterEach(() => {
   vi.restoreAllMocks()
 })
 
-function connect(options: Partial<ConnectOptions>): Promise<Communicator>[] {
-  const exchange = mapExchange()
+function connect(options: Partial<ConnectOptions>, exchange = mapExchange()): Promise<Communicator>[] {
   return [0, 1].map((rank) =>
     connectRanks({ rank, size: 2, token: TOKEN, exchange, timeoutMs: 5000, ...options }),
   )
@@ -36,10 +38,14 @@ test('tcp, when told so', async () => {
   await works(group)
 })
 
-test('tcp where memory cannot be shared, and the reason said once', async () => {
+test('Unix sockets where memory cannot be shared, the reason said once, and nothing left of them', async () => {
   vi.spyOn(process, 'platform', 'get').mockReturnValue('darwin')
   const onFallback = vi.fn()
-  const group = await Promise.all(connect({ onFallback }))
+  const exchange = mapExchange()
+  const group = await Promise.all(connect({ onFallback }, exchange))
+  const { host } = JSON.parse(await exchange.get('addr/0', 0))
+  expect(host).toContain(join(tmpdir(), 'lockstep-'))
+  expect(existsSync(dirname(host))).toBe(false)
   expect(onFallback.mock.calls).toEqual([
     [`rank 0: this is darwin on ${process.arch}, not Linux on x64 or arm64`],
   ])
