@@ -7,7 +7,7 @@ export function readOptions(worldSize: number) {
     text: '', // a file to learn from
     dp: 0, // groups of ranks that share a step's sequences among them; 0: as many as there are
     pp: 1, // ranks that share the layers among them
-    tp: 1,
+    tp: 1, // ranks that share each layer's matrices among them
     zero: 0, // what those ranks share instead of each holding it: 1 optimizer state, 2 gradients too, 3 parameters too
     schedule: ['1f1b', 'gpipe', 'interleaved'], // of pipeline stages
     microBatches: 1, // parts in which a group takes its share of a step, one after the other
@@ -22,16 +22,11 @@ export function readOptions(worldSize: number) {
   })
   const { pp, tp, zero, microBatches, batch, width, heads } = options
   const dp = options.dp || Math.max(1, Math.floor(worldSize / pp / tp))
-  for (const [flag, given, only] of [['tp', tp, 1]] as const) {
-    if (given === only) continue
-    throw new LockstepError(
-      `--${flag} is ${given}: expected ${only}; of the parallelisms only --dp, --pp and --zero are built yet`,
-    )
-  }
   if (dp * pp * tp !== worldSize)
     throw new LockstepError(
-      `world size (${worldSize}) != dp (${dp}) * pp (${pp}) * tp (${tp}): change ddp-launch's --nproc, --dp or --pp`,
+      `world size (${worldSize}) != dp (${dp}) * pp (${pp}) * tp (${tp}): change ddp-launch's --nproc, --dp, --pp or --tp`,
     )
+  if (pp > 1 && tp > 1) throw new LockstepError(`--tp is ${tp} with --pp ${pp}: expected 1 of one of them`)
   if (zero !== 0 && zero !== 1 && zero !== 2 && zero !== 3)
     throw new LockstepError(`--zero is ${zero}: expected 0, 1, 2 or 3`)
   if (zero !== 0 && pp > 1)
@@ -44,5 +39,5 @@ export function readOptions(worldSize: number) {
     )
   if (width % heads !== 0)
     throw new LockstepError(`--width is ${width}: expected a multiple of --heads (${heads})`)
-  return { ...options, dp, zero }
+  return { ...options, dp, zero: zero as 0 | 1 | 2 | 3 }
 }

@@ -6,7 +6,8 @@
  *     [--batch B] [--steps S] [--seed S] [--json FILE]
  *
  * B sequences a step, over all ranks. With --pp P groups of P ranks share the layers, and a group's sequences go through them
- * in M micro-batches; otherwise each rank takes its share in M parts, one after the other. The last tenth of the text is kept
+ * in M micro-batches; otherwise each rank takes its share in M parts, one after the other. With --tp T groups of T ranks share
+ * the matrices of each layer. The last tenth of the text is kept
  * for testing. Without --text it learns from the opening of Shakespeare's Coriolanus.
  */
 import { writeFileSync } from 'node:fs'
@@ -17,6 +18,7 @@ import {
   DistributedSampler,
   EvaluationSampler,
   formatTable,
+  GPT_PLAN,
   gpt,
   init,
   Progress,
@@ -39,9 +41,10 @@ const model = gpt({ vocabulary, context, width, heads, depth, seed })
 const optimizer = adam(2e-3)
 const common = { loss: 'softmaxCrossEntropy', optimizer, seed } as const
 const pipeline = pp > 1 ? await world.pipeline(model, { ...common, dp, schedule, microBatches }) : undefined
-const trainer = pipeline ?? (await world.ddp(model, { ...common, zero }))
+const split = tp > 1 ? await world.tensorParallel(model, { ...common, tp, plan: GPT_PLAN, zero }) : undefined
+const trainer = pipeline ?? split ?? (await world.ddp(model, { ...common, zero }))
 
-const shard = pipeline?.replica ?? { rank: world.rank, size: world.size }
+const shard = (pipeline ?? split)?.replica ?? { rank: world.rank, size: world.size }
 const parts = pipeline ? 1 : microBatches // a pipeline makes micro-batches itself
 const perPart = batch / dp / parts
 const sampler = new DistributedSampler(train.length, { ...shard, seed })
@@ -60,9 +63,10 @@ for (let epoch = 0; trainer.stepCount < steps; epoch++) {
       await trainer.accumulate(x, y)
       continue
     }
-    const { loss, samples, ...rest } = await trainer.step(x, y)
+    const result = await trainer.step(x, y)
+    const { loss, samples } = result
     losses.push(loss)
-    if (losses.length > 1 && 'bubbleFraction' in rest) bubbles += rest.bubbleFraction
+    if (losses.length > 1 && 'bubbleFraction' in result) bubbles += Number(result.bubbleFraction)
     progress?.update({ step: trainer.stepCount, epoch: 0, loss, samples })
     if (trainer.stepCount === 1) secondStep = performance.now()
     if (trainer.stepCount === steps) break
@@ -88,7 +92,7 @@ async function write(characters: number): Promise<string> {
   return text.decode(written.slice(context))
 }
 
-// By all ranks: sharded or in a pipeline, none has all layers.
+// By all ranks: sharded, split or in a pipeline, none has the whole model.
 const written = await write(70)
 if (world.rank === 0) {
   const result = {

@@ -4,10 +4,10 @@ import { LockstepError } from '../../errors.js'
 import { type Layer, type Style, styles } from './styles.js'
 
 /** Layers by name, where `*` stands for anything: `{ 'block*_up': 'column', 'block*_down': 'row' }`. */
-export type Plan = Readonly<Record<string, Style>>
+export type SplitPlan = Readonly<Record<string, Style>>
 
 /** @throws LockstepError naming the layer that the plan cannot split, or that it leaves without its whole input. */
-export function plannedLayers(model: LayersModel, plan: Plan, ranks: number): Map<Layer, Style> {
+export function plannedLayers(model: LayersModel, plan: SplitPlan, ranks: number): Map<Layer, Style> {
   const planned = new Map<Layer, Style>()
   for (const [pattern, style] of Object.entries(plan)) {
     if (!Object.hasOwn(styles, style))

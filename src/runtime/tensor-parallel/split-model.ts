@@ -7,7 +7,7 @@ import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../../collectives/communicator.js'
 import type { Model } from '../model.js'
 import { Parameters } from '../parameters.js'
-import { type Plan, plannedLayers } from './plan.js'
+import { plannedLayers, type SplitPlan } from './plan.js'
 import { joined, type Split, sliceOf, sliceShape } from './slices.js'
 import { type Layer, type Style, styles } from './styles.js'
 
@@ -26,7 +26,7 @@ export class SplitModel {
   /** @throws LockstepError when `plan` cannot be followed by so many ranks. */
   constructor(
     model: LayersModel,
-    plan: Plan,
+    plan: SplitPlan,
     /** The ranks that hold a slice each. */
     private readonly links: Communicator,
   ) {

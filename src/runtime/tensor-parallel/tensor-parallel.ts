@@ -26,7 +26,8 @@ import type { Model } from '../model.js'
 import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import { Parameters } from '../parameters.js'
 import { requireSame } from '../require-same.js'
-import type { Plan } from './plan.js'
+import type { ZeroLevel } from '../zero/level.js'
+import type { SplitPlan } from './plan.js'
 import { SplitCheckpoints } from './split-checkpoints.js'
 import { SplitModel } from './split-model.js'
 
@@ -35,9 +36,9 @@ export interface TensorParallelOptions
   /** Ranks that share the model; the number of all ranks must be a multiple of it. */
   readonly tp: number
   /** Which layers they split, and how: by the units (`column`), by the inputs (`row`), or by `heads`. */
-  readonly plan: Plan
-  /** What the data-parallel ranks share of the optimizer's state: as for `world.ddp`, up to 1. */
-  readonly zero?: 0 | 1
+  readonly plan: SplitPlan
+  /** What ranks with the same slices share of the optimizer's state: as for `world.ddp`, but with tp above 1 at most 1. */
+  readonly zero?: ZeroLevel
 }
 
 export class TensorParallel {
@@ -48,8 +49,7 @@ export class TensorParallel {
     private readonly ddp: Ddp,
     private readonly split: SplitModel,
     private readonly whole: Model,
-    /** `dp.rank` of `dp.size` is this rank's share of the samples; the ranks of `tp` take the same samples. */
-    readonly mesh: Mesh,
+    private readonly mesh: Mesh,
   ) {}
 
   /** Use `world.tensorParallel(…)`. */
@@ -86,6 +86,12 @@ export class TensorParallel {
     return this.ddp.stepCount
   }
 
+  /** This rank's share of the samples, for a sampler: that of its tp group among all of them. */
+  get replica(): { readonly rank: number; readonly size: number } {
+    const { rank, size } = this.mesh.dp
+    return { rank, size }
+  }
+
   get engine(): Engine['name'] {
     return this.ddp.engine
   }
@@ -111,7 +117,7 @@ export class TensorParallel {
     return this.ddp.accumulate(x, y)
   }
 
-  /** As `Ddp.evaluate`: shard over `mesh.dp`; the ranks of one tp group must give the same batches. */
+  /** As `Ddp.evaluate`: shard by `replica`; the ranks of one tp group must give the same batches. */
   evaluate(batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>): Promise<EvaluationResult> {
     return this.ddp.evaluate(batches)
   }

@@ -41,7 +41,7 @@ function train(ranks: number, options: Options, make: () => LayersModel = () => 
       optimizer: momentum(0.05),
       ...options,
     })
-    const { dp } = trainer.mesh
+    const dp = trainer.replica
     const losses: number[] = []
     let sent = 0
     for (let step = 0; step < STEPS; step++) {
@@ -129,7 +129,7 @@ test('checkpoints of any number of ranks, sharded or not, are gone on from on an
       expect(await trainer.load(directory)).toEqual(
         steps === 2 ? undefined : { next: steps === STEPS ? 8 : steps - 2 },
       )
-      const { dp } = trainer.mesh
+      const dp = trainer.replica
       while (trainer.stepCount < steps) {
         const { x, y } = batch(trainer.stepCount, dp.rank, dp.size)
         await trainer.step(x, y)
