@@ -508,10 +508,10 @@ export class Ddp {
     let loss: number | undefined
     const segments = sharded?.order ?? (overlapped && this.overlap!.segments)
     const made = (gradients: readonly number[]) => {
-      loss ??= stats[0]! / samples
       this.lane?.endSegment(gradients.length)
-      if (sharded) return gradients.length > 0 ? sharded.made() : undefined
-      return overlapped!.made(gradients)
+      if (sharded && gradients.length === 0) return undefined // part of a forward pass: the loss is still to come
+      loss ??= stats[0]! / samples
+      return sharded ? sharded.made() : overlapped!.made(gradients)
     }
     const watch = segments === undefined ? undefined : { segments, made }
     const updates = await this.computing.train(features, labels, samples, key, watch)

@@ -59,10 +59,13 @@ export function unitsOf(
   return { units, offsets }
 }
 
-/** A sixteenth of the whole, or the largest layer: buffers of this size cost little beside a rank's part. */
+/**
+ * A sixteenth of the whole, or the largest layer and the norms beside it: buffers of this size cost little beside a rank's
+ * part, and every unit costs a segment of the pass.
+ */
 export function streamedFloats(tensors: readonly Tensor[]): number {
   const layers = layersOf(tensors).map(({ floats }) => floats)
-  return Math.max(...layers, layers.reduce((sum, floats) => sum + floats, 0) / 16)
+  return Math.max(1.05 * Math.max(...layers), layers.reduce((sum, floats) => sum + floats, 0) / 16)
 }
 
 function layersOf(tensors: readonly Tensor[]): Run[] {
