@@ -55,7 +55,7 @@ async function join(environment: RankEnvironment): Promise<Communicator> {
       transport,
       exchange: store,
       onFallback: (reason) =>
-        console.error(`lockstep: ranks exchange over TCP, not shared memory: ${reason}`),
+        console.error(`lockstep: ranks exchange over sockets, not shared memory: ${reason}`),
     })
   } finally {
     store.close()
