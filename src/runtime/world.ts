@@ -64,7 +64,6 @@ async function join(environment: RankEnvironment): Promise<Communicator> {
 
 export class World {
   private readonly trainers: (Ddp | TensorParallel)[] = []
-  private readonly pipelines: Pipeline[] = []
 
   /** Use `init()`. */
   constructor(
@@ -127,7 +126,7 @@ export class World {
    */
   async pipeline(model: LayersModel, options: PipelineOptions): Promise<Pipeline> {
     const pipeline = await Pipeline.create(this.collectives, model, options, this.threads)
-    this.pipelines.push(pipeline)
+    this.trainers.push(pipeline)
     return pipeline
   }
 
@@ -156,7 +155,7 @@ export class World {
       for (const trainer of this.trainers) await trainer.saved()
       await timelineOf(this.collectives)?.finish()
     } finally {
-      for (const trainer of [...this.trainers, ...this.pipelines]) await trainer.release()
+      for (const trainer of this.trainers) await trainer.release()
       await this.collectives.close()
       await closeMetrics()
     }
