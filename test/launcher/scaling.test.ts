@@ -181,5 +181,6 @@ it('ends with the reason of a rank that fails, and leaves no file', async () => 
   const { code, stderr } = await launch(argv, { TMPDIR: temporary })
   expect(code).toBe(2)
   expect(stderr.trim().split('\n').at(-1)).toMatch(/^ddp-launch: bench scaling: .*exit code 2: .*zip/)
-  expect(readdirSync(temporary)).toEqual([])
+  // (tsx, which runs the source here, leaves a folder of its own.)
+  expect(readdirSync(temporary).filter((name) => name.startsWith('lockstep'))).toEqual([])
 })
