@@ -52,7 +52,7 @@ export function chooseEngine(
 }
 
 /** `onnx:webgpu` → engine onnx, provider webgpu. */
-function optionsOf(setting: EngineSetting): EngineOptions {
+export function optionsOf(setting: EngineSetting): EngineOptions {
   const [engine, provider] = setting.split(':')
   return { engine, ...(provider !== undefined && { provider }) } as EngineOptions
 }

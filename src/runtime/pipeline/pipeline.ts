@@ -17,8 +17,11 @@ import { type BatchInputs, type Input, readBatch, readFeatures } from '../batch.
 import type { JsonObject } from '../checkpoint/checkpoints.js'
 import type { EvaluationBatch, EvaluationResult, StepResult } from '../ddp.js'
 import type { LoadOptions, SaveOptions } from '../ddp-checkpoint.js'
+import { optionsOf } from '../engines/choose.js'
 import { Constraints } from '../engines/onnx-constraints.js'
+import { readEngine } from '../environment/variables.js'
 import { averageOverRanks } from '../gradient-exchange.js'
+import { rankMetrics } from '../metrics.js'
 import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import type { Optimizer } from '../optimizers/index.js'
 import { l2Norm } from '../optimizers/norm.js'
@@ -66,6 +69,8 @@ export class Pipeline {
   private readonly checkpoints: PipelineCheckpoints
   private steps = 0
   private passes = 0
+  /** Undefined, and without cost, unless somebody asked for metrics. */
+  private readonly metrics = rankMetrics()
 
   private constructor(
     private readonly links: Communicator,
@@ -104,7 +109,7 @@ export class Pipeline {
     options: PipelineOptions,
     threads: number,
   ): Promise<Pipeline> {
-    const { seed = 0, provider = 'auto', microBatches } = options
+    const { seed = 0, microBatches } = options
     if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
     const optimizer = optimizerOf(options.optimizer)
     if (optimizer.granularity === 'model' && optimizer.givenNorm === undefined)
@@ -112,7 +117,7 @@ export class Pipeline {
         `optimizer ${optimizer.name} takes the whole model's gradients at once, of which a rank of a pipeline has only its ` +
           'own: use one without a bound on them, or clipByGlobalNorm outermost',
       )
-    const session = { threads, provider: await resolveProvider(provider) }
+    const session = { threads, provider: await resolveProvider(providerOf(options)) }
     const plan = await planOf(links, source, options, session)
     const parameters = new Parameters(
       stagesOn(plan).flatMap((stage) => stage.parameters),
@@ -160,6 +165,7 @@ export class Pipeline {
    * @throws LockstepError on every rank when the loss is not finite, naming the replicas where; parameters are untouched.
    */
   async step(x: BatchInputs, y: BatchInputs): Promise<PipelineStepResult> {
+    this.metrics?.mark('between steps (data)')
     const { plan, parameters, microBatches } = this
     const [features, labels] = readBatch(plan.model, x, y)
     const samples = features[0]!.spec.shape[0]!
@@ -169,11 +175,14 @@ export class Pipeline {
     const before = averages.map((values) => values.slice())
     const sums = { loss: 0 }
     const times = await execute(plan.actions, this.handlers(trainings, xs, ys, sums))
+    this.metrics?.mark('forward and backward')
+    this.metrics?.pass(samples / plan.mesh.pp.size)
     const result = await this.summarize(sums.loss, samples, times)
     if (!Number.isFinite(result.loss)) {
       averages.forEach((values, i) => {
         values.set(before[i]!)
       })
+      await this.metrics?.notFinite()
       throw await this.notFinite(sums.loss)
     }
     const { dp, pp } = plan.mesh
@@ -182,9 +191,12 @@ export class Pipeline {
     for (const { param, value } of mean) averages[param]!.set(value as Float32Array)
     if (dp.size > 1 && parameters.gradients.length > 0) await dp.allReduce(parameters.gradients, 'sum')
     const gradNorm = this.optimizer.granularity === 'model' ? await wholeNorm(pp, parameters) : undefined
+    this.metrics?.mark('exchange')
     this.update(1 / result.samples, gradNorm)
+    this.metrics?.mark('optimizer')
     await this.constraints.apply()
     this.steps++
+    this.metrics?.endStep({ step: this.steps, loss: result.loss })
     return result
   }
 
@@ -389,6 +401,18 @@ export class Pipeline {
         'and infinities in that batch; parameters are as before this step',
     )
   }
+}
+
+/** `ddp-launch --engine` goes before the script's options. */
+function providerOf({ provider = 'auto' }: PipelineOptions): Provider | 'auto' {
+  const setting = readEngine()
+  if (setting === undefined) return provider
+  const wanted = optionsOf(setting)
+  if (wanted.engine === 'tfjs')
+    throw new LockstepError(
+      '--engine is tfjs, and a pipeline needs compiled stages: leave it out, or use world.ddp()',
+    )
+  return wanted.provider ?? 'auto'
 }
 
 function stagesOn({ stages, mesh }: Plan): Stage[] {
