@@ -53,7 +53,7 @@ export class RankMetrics {
   readonly #loss: Gauge<'rank'>
   readonly #nonFinite: Counter
   readonly #gradientNorm: Gauge<'rank'>
-  readonly #lastStep: Gauge
+  readonly #lastStep: Gauge<'rank'>
   readonly #stepSeconds: Histogram
   readonly #phases: { readonly [P in StepPart]: { inc(seconds: number): void } }
   #reportedAt = Number.NEGATIVE_INFINITY
@@ -70,17 +70,14 @@ export class RankMetrics {
     this.#steps = new Counter(of('steps_total', 'Optimizer steps of this process.'))
     this.#step = new Gauge(of('step', 'The step of the job, those before a resumed checkpoint included.'))
     this.#samples = new Counter(of('samples_total', 'Samples that this rank has computed gradients of.'))
-    // Metrics without labels of their own begin at 0: a loss that nobody has computed yet shall not.
+    // A metric without labels of its own would begin at 0, which is no loss and no time.
     const unknown = (name: string, help: string) => new Gauge({ ...of(name, help), labelNames: ['rank'] })
     this.#loss = unknown('loss', 'Mean loss of the last step over the samples of all ranks.')
     this.#gradientNorm = unknown('gradient_norm', 'L2 norm of the mean gradient, of a recent step.')
     this.#nonFinite = new Counter(
       of('nonfinite_losses_total', 'Steps refused as loss or gradients were not finite.'),
     )
-    this.#lastStep = new Gauge(
-      of('last_step_timestamp_seconds', 'When the last step ended, or this rank began.'),
-    )
-    this.#lastStep.setToCurrentTime()
+    this.#lastStep = unknown('last_step_timestamp_seconds', 'When the last step ended.')
     this.#stepSeconds = new Histogram({
       ...of('step_seconds', 'From the end of one step to that of the next.'),
       buckets: STEP_BUCKETS,

@@ -67,7 +67,8 @@ describe("a rank's metrics", () => {
     const { metrics, last } = rank(0)
     await metrics.close()
     const page = await joinReports([last()])
-    expect(sample(page, 'lockstep_loss{')).toBeUndefined()
+    for (const name of ['loss', 'gradient_norm', 'last_step_timestamp_seconds'])
+      expect(sample(page, `lockstep_${name}{`)).toBeUndefined()
     expect(sample(page, 'lockstep_steps_total{')).toBe(0)
   })
 
