@@ -26,6 +26,8 @@ import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import type { Optimizer } from '../optimizers/index.js'
 import { l2Norm } from '../optimizers/norm.js'
 import { Parameters } from '../parameters.js'
+import { joinClocks, type StepClock } from '../step-clock.js'
+import { type Timeline, timelineOf } from '../timeline.js'
 import { evaluatePipeline, predictPipeline } from './evaluate.js'
 import { execute, type Handlers, type Times } from './executor.js'
 import { StageLinks } from './links.js'
@@ -71,6 +73,10 @@ export class Pipeline {
   private passes = 0
   /** Undefined, and without cost, unless somebody asked for metrics. */
   private readonly metrics = rankMetrics()
+  /** Undefined unless somebody asked for a timeline. */
+  private readonly timeline: Timeline | undefined
+  /** Both. */
+  private readonly clock: StepClock | undefined
 
   private constructor(
     private readonly links: Communicator,
@@ -82,6 +88,8 @@ export class Pipeline {
     private readonly microBatches: number,
   ) {
     const { mesh, stages, losses, model } = plan
+    this.timeline = timelineOf(links)
+    this.clock = joinClocks(this.metrics, this.timeline?.steps())
     const own = stagesOn(plan)
     const buffers = stageBuffers(own, parameters)
     this.own = new Map(
@@ -165,7 +173,7 @@ export class Pipeline {
    * @throws LockstepError on every rank when the loss is not finite, naming the replicas where; parameters are untouched.
    */
   async step(x: BatchInputs, y: BatchInputs): Promise<PipelineStepResult> {
-    this.metrics?.mark('between steps (data)')
+    this.clock?.mark('between steps (data)')
     const { plan, parameters, microBatches } = this
     const [features, labels] = readBatch(plan.model, x, y)
     const samples = features[0]!.spec.shape[0]!
@@ -174,8 +182,8 @@ export class Pipeline {
     const averages = [...trainings.values()].flatMap((training) => training.updated())
     const before = averages.map((values) => values.slice())
     const sums = { loss: 0 }
-    const times = await execute(plan.actions, this.handlers(trainings, xs, ys, sums))
-    this.metrics?.mark('forward and backward')
+    const times = await execute(plan.actions, this.timed(this.handlers(trainings, xs, ys, sums)))
+    this.clock?.mark('forward and backward')
     this.metrics?.pass(samples / plan.mesh.pp.size)
     const result = await this.summarize(sums.loss, samples, times)
     if (!Number.isFinite(result.loss)) {
@@ -191,12 +199,12 @@ export class Pipeline {
     for (const { param, value } of mean) averages[param]!.set(value as Float32Array)
     if (dp.size > 1 && parameters.gradients.length > 0) await dp.allReduce(parameters.gradients, 'sum')
     const gradNorm = this.optimizer.granularity === 'model' ? await wholeNorm(pp, parameters) : undefined
-    this.metrics?.mark('exchange')
+    this.clock?.mark('exchange')
     this.update(1 / result.samples, gradNorm)
-    this.metrics?.mark('optimizer')
+    this.clock?.mark('optimizer')
     await this.constraints.apply()
     this.steps++
-    this.metrics?.endStep({ step: this.steps, loss: result.loss })
+    this.clock?.endStep({ step: this.steps, loss: result.loss })
     return result
   }
 
@@ -304,6 +312,17 @@ export class Pipeline {
       compiled.set(number, ready)
     }
     return compiled
+  }
+
+  /** The same, their passes on the timeline. */
+  private timed(handlers: Handlers): Handlers {
+    const { timeline } = this
+    if (timeline === undefined) return handlers
+    const timed = (kind: 'forward' | 'backward') => (stage: number, microBatch: number) => {
+      const pass = () => handlers[kind](stage, microBatch)
+      return timeline.during('pass', `${kind} ${microBatch}`, pass, { stage, microBatch })
+    }
+    return { ...handlers, forward: timed('forward'), backward: timed('backward') }
   }
 
   private handlers(
