@@ -9,6 +9,8 @@ import { acceptHandshake } from '../../collectives/wire/handshake.js'
 import { asRequest, encodeFrame, FrameReader, type Request } from './store-frames.js'
 
 const HANDSHAKE_TIMEOUT_MS = 5000
+/** What a store in a process of its own says when it listens. */
+export const LISTENING = 'listening'
 
 export interface StoreOptions {
   /** The address to listen on: 127.0.0.1 for a job on one host. */
