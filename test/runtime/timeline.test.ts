@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, expect, test, vi } from 'vitest'
 import { inThread } from '../../src/collectives/in-thread-communicator.js'
 import { memoryTransports } from '../../src/collectives/transports/memory.js'
+import { cnn } from '../../src/models/cnn.js'
 import { sgd } from '../../src/runtime/optimizers/index.js'
 import { timelineOf, trace } from '../../src/runtime/timeline.js'
 import { World } from '../../src/runtime/world.js'
@@ -24,37 +25,44 @@ interface Drawn {
   readonly args: Record<string, number>
 }
 
-test('steps, segments, exchanges and checkpoints of all ranks, on one clock', async () => {
-  const file = join(directory, 'timeline.json')
-  const before = Date.now()
+/** What the timeline holds of each of two ranks that have run `body`. */
+async function recorded(name: string, body: (world: World) => Promise<void>): Promise<Drawn[][]> {
+  const file = join(directory, name)
   await Promise.all(
     memoryTransports(2).map(async (transport, rank) => {
       // As if on two hosts: clocks are compared.
       const world = new World(await trace(file, inThread(transport), rank), rank, 1)
-      const ddp = await world.ddp(tinyModel(), {
-        ...{ loss: 'softmaxCrossEntropy', optimizer: sgd(0.1), overlap: 2 },
-      })
-      for (let step = 0; step < 3; step++) {
-        const { x, y } = samples(4 * rank, 4 * rank + 4)
-        await ddp.step(x, y)
-      }
-      await ddp.save(join(directory, 'checkpoints'))
-      await world.collectives.group([0, 1]).allReduce(new Float32Array(1000))
+      await body(world)
       await world.close()
     }),
   )
   const { traceEvents } = JSON.parse(readFileSync(file, 'utf8')) as { traceEvents: Drawn[] }
-  for (const pid of [0, 1]) {
-    const own = traceEvents.filter((event) => event.pid === pid && event.ph === 'X')
+  return [0, 1].map((rank) => traceEvents.filter(({ pid, ph }) => pid === rank && ph === 'X'))
+}
+
+test('steps, segments, exchanges and checkpoints of all ranks, on one clock', async () => {
+  const before = Date.now()
+  const ranks = await recorded('ddp.json', async (world) => {
+    const ddp = await world.ddp(tinyModel(), {
+      ...{ loss: 'softmaxCrossEntropy', optimizer: sgd(0.1), overlap: 2 },
+    })
+    for (let step = 0; step < 3; step++) {
+      const { x, y } = samples(4 * world.rank, 4 * world.rank + 4)
+      await ddp.step(x, y)
+    }
+    await ddp.save(join(directory, 'checkpoints'))
+    await world.collectives.group([0, 1]).allReduce(new Float32Array(1000))
+  })
+  for (const own of ranks) {
     for (const { ts, dur } of own) {
       expect(ts).toBeGreaterThan((before - 100) * 1000)
       expect(ts + dur).toBeLessThan((Date.now() + 100) * 1000)
     }
     const steps = own.filter(({ args }) => args.step !== undefined)
     expect(steps.map(({ name }) => name)).toEqual(['step 1', 'step 2', 'step 3'])
-    const within = ({ ts, dur }: Drawn) =>
-      own.filter((event) => event.ts >= ts - 1 && event.ts + event.dur <= ts + dur + 1)
-    const names = new Set(within(steps[2]!).map(({ name }) => name))
+    const { ts: start, dur: length } = steps[2]!
+    const within = own.filter(({ ts, dur }) => ts >= start - 1 && ts + dur <= start + length + 1)
+    const names = within.map(({ name }) => name)
     for (const name of [
       'forward and backward',
       'segment 1',
@@ -69,6 +77,46 @@ test('steps, segments, exchanges and checkpoints of all ranks, on one clock', as
     expect(own).toContainEqual(
       expect.objectContaining({ cat: 'pass', name: expect.stringMatching(/^compile /) }),
     )
+  }
+})
+
+test('compression, around the collectives of its own', async () => {
+  const ranks = await recorded('compression.json', async (world) => {
+    const ddp = await world.ddp(cnn({ seed: 1 }), {
+      ...{ loss: 'softmaxCrossEntropy', optimizer: sgd(0.1), compression: 'int8' },
+    })
+    await ddp.step(
+      { data: new Float32Array(784), shape: [1, 28, 28, 1] },
+      { data: Int32Array.of(1), shape: [1] },
+    )
+  })
+  for (const own of ranks) {
+    const { ts, dur } = own.find(({ cat, name }) => cat === 'compression' && name === 'int8, bucket 1')!
+    const inside = own.filter(
+      (event) => event.cat === 'communication' && event.ts >= ts && event.ts <= ts + dur,
+    )
+    expect(inside.length).toBeGreaterThan(0)
+  }
+})
+
+test("a pipeline's passes, one for each micro-batch", async () => {
+  const ranks = await recorded('pipeline.json', async (world) => {
+    const { x, y } = samples(0, 6)
+    const pipeline = await world.pipeline(tinyModel(), {
+      ...{ loss: 'softmaxCrossEntropy', optimizer: sgd(0.1), microBatches: 2 },
+    })
+    await pipeline.step(x, y)
+  })
+  for (const [stage, own] of ranks.entries()) {
+    const passes = own.filter(({ cat }) => cat === 'pass')
+    expect(passes.map(({ name }) => name).sort()).toEqual([
+      'backward 0',
+      'backward 1',
+      'forward 0',
+      'forward 1',
+    ])
+    for (const { args } of passes) expect(args.stage).toBe(stage)
+    expect(own).toContainEqual(expect.objectContaining({ name: 'forward and backward' }))
   }
 })
 
