@@ -37,7 +37,7 @@ export function timelineOf(links: Communicator): Timeline | undefined {
 /**
  * The links to use from now on: traced where there is a file for the timeline, else as they are. All ranks must call it
  * together.
- * @param node this rank's host among the hosts; 0: that of rank 0, with whose clock it need not be compared
+ * @param node this rank's host among the hosts: on rank 0's it reads the same clock
  * @throws LockstepError on rank 0 when the file cannot be written.
  */
 export async function trace(file: string | undefined, links: Communicator, node = 0): Promise<Communicator> {
@@ -122,7 +122,8 @@ export class Timeline {
       await this.gather(own, all)
     } catch (error) {
       // Why the ranks no longer meet is said by whoever has found out; what rank 0 has shows what went before.
-      console.error(`lockstep: the timeline lacks ranks from ${all.length} on: ${(error as Error).message}`)
+      if (rank === 0)
+        console.error(`lockstep: the timeline lacks ranks from ${all.length} on: ${(error as Error).message}`)
     }
     if (rank > 0) return
     this.write(JSON.stringify(timelineTrace(all.map((text) => JSON.parse(new TextDecoder().decode(text))))))

@@ -26,6 +26,16 @@ test('what encloses or follows shares a row, what overlaps does not', () => {
   expect(rowsOf([])).toEqual([])
 })
 
+test('a long job has a trace too', () => {
+  const events = Array.from({ length: 200_000 }, (_, i) => ({
+    lane: 'step' as const,
+    name: 'rest',
+    start: i,
+    ms: 1,
+  }))
+  expect(timelineTrace([{ rank: 0, clockOffset: 0, events }]).traceEvents.length).toBe(200_000 + 4)
+})
+
 test('a trace has a process for each rank, rows for each lane, and the clock of rank 0', () => {
   const event = (lane: TimelineEvent['lane'], name: string, start: number, ms: number): TimelineEvent => {
     return { lane, name, start, ms, args: { bytes: 64 } }
