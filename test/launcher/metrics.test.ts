@@ -1,7 +1,10 @@
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { serveMetrics } from '../../launcher/metrics-server.js'
 import { readSettings } from '../../launcher/options/settings.js'
@@ -51,6 +54,11 @@ describe('--metrics-port', () => {
     expect(Object.fromEntries(phases.map(([, phase, seconds]) => [phase, Number(seconds) > 0]))).toEqual({
       ...{ between_steps: true, forward_backward: true, communication: true, optimizer: true, rest: true },
     })
+    // Of (Σ 0.1·w)²; the norm may be a second older than the loss.
+    const [loss, norm] = ['loss', 'gradient_norm'].map((name) =>
+      Number(new RegExp(`^lockstep_${name}{rank="0".* (.*)$`, 'm').exec(page)![1]),
+    ) as [number, number]
+    expect(norm / (0.4 * Math.sqrt(loss))).toBeCloseTo(1, 0.5)
     expect(page).toMatch(/^lockstep_restarts_total{host="[^"]+"} 0$/m)
     const checked = spawnSync('promtool', ['check', 'metrics'], { input: page, encoding: 'utf8' })
     if (checked.error === undefined) expect(checked.stdout + checked.stderr).toBe('')
@@ -72,6 +80,27 @@ describe('--metrics-port', () => {
 })
 
 describe('metrics', () => {
+  it('do not hold up a rank whose launcher does not read them', async () => {
+    const pipe = fileURLToPath(new URL('../../src/runtime/environment/metrics-pipe.ts', import.meta.url))
+    const script = `
+      const { takeMetricsPipe } = await import(${JSON.stringify(pipe)})
+      const send = takeMetricsPipe()
+      for (let i = 0; i < 200; i++) {
+        send('x'.repeat(10_000))
+        await new Promise(setImmediate)
+      }
+      console.log(typeof takeMetricsPipe())
+      process.exit()`
+    const rank = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', script], {
+      env: { ...process.env, LOCKSTEP_METRICS_FD: '4' },
+      stdio: ['ignore', 'pipe', 'inherit', 'ignore', 'pipe'],
+    })
+    const output = text(rank.stdout!)
+    expect(await once(rank, 'exit')).toEqual([0, null])
+    expect(await output).toBe('undefined\n')
+    rank.stdio[4]!.destroy()
+  })
+
   const settings = (given: Given, env: NodeJS.ProcessEnv = {}) =>
     readSettings({ given, config: undefined, script: 'train.ts', scriptArguments: [] }, env, {}).metrics
 
