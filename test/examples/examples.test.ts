@@ -94,10 +94,31 @@ describe('two ranks of an example learn, and agree', () => {
       schedule: '1f1b',
       bubbleFraction: 0,
     })
-    expect(whole.stateBytesPerRank).toBe(16 * (2 * 58 * 16 + 16 * 16 + 12 * 16 ** 2 + 13 * 16 + 2 * 16))
+    // Parameters, gradients and two moments; 64 bytes of loss and sample count.
+    const parameters = 2 * 58 * 16 + 16 * 16 + 12 * 16 ** 2 + 13 * 16 + 2 * 16
+    expect(whole.stateBytesPerRank).toBe(16 * parameters + 64)
     expect(whole.tokensPerSecond).toBeGreaterThan(0)
     const { losses } = await run('gpt', ...small, '--micro-batches', '4')
     losses.forEach((loss, i) => {
+      expect(Math.abs(loss / whole.losses[i]! - 1)).toBeLessThan(1e-4)
+    })
+
+    const json = join(directory, 'tensor-parallel.json')
+    const { code, stderr } = await launch([
+      '--nproc',
+      '2',
+      script('gpt'),
+      ...small,
+      '--tp',
+      '2',
+      '--json',
+      json,
+    ])
+    expect(code, stderr).toBe(0)
+    const shared = JSON.parse(readFileSync(json, 'utf8')) as Result
+    expect(shared).toMatchObject({ worldSize: 2, dp: 1, tp: 2 })
+    expect(shared.stateBytesPerRank).toBeLessThan(whole.stateBytesPerRank as number)
+    shared.losses.forEach((loss, i) => {
       expect(Math.abs(loss / whole.losses[i]! - 1)).toBeLessThan(1e-4)
     })
   })
@@ -133,7 +154,12 @@ test("CIFAR-10's files are read, their planes as pixels", async () => {
 
 describe('what is wrong is one line, exit code 2', () => {
   test.each<[string, string[], RegExp]>([
-    ['gpt', ['--pp', '2'], /--pp is 2: expected 1/],
+    [
+      'gpt',
+      ['--tp', '2'],
+      /world size \(1\) != dp \(1\) \* pp \(1\) \* tp \(2\): change ddp-launch's --nproc/,
+    ],
+    ['gpt', ['--width', '30'], /--width is 30: expected a multiple of --heads \(4\)/],
     ['gpt', ['--batch', '6', '--micro-batches', '4'], /--batch is 6: expected a multiple of 4/],
     ['gpt', ['--text', '/nowhere'], /--text \/nowhere: cannot be read/],
     ['housing', ['--data', 'package.json'], /package.json, line 2: .*expected 1 numbers/],
