@@ -115,11 +115,6 @@ export class StageProgram {
     return new StageProgram(first, second, names, makeSlot, updates)
   }
 
-  /** False where nothing is trainable: passes have no backward half then. */
-  get trains(): boolean {
-    return this.second !== undefined
-  }
-
   /** Room for one more pass in flight. */
   slot(): Slot {
     return this.makeSlot()
@@ -137,7 +132,7 @@ export class StageProgram {
     await run(this.first)
   }
 
-  /** @param gradients of the variables without a buffer of their own */
+  /** Does nothing where nothing is trainable. @param gradients of the variables without a buffer of their own */
   async backward(pass: PassData, gradients: readonly Float32Array[]): Promise<void> {
     if (this.second === undefined) return
     const read = new Map([...this.read(pass), ...pass.slot.carried])
