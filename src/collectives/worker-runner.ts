@@ -81,7 +81,8 @@ export class WorkerRunner implements Runner {
   }
 
   async #far(task: Task): Promise<void> {
-    this.#farBytes += await this.#link.run(this.#channel, this.#near.links, task)
+    const bytes = await this.#link.run(this.#channel, this.#near.links, task)
+    this.#farBytes += bytes // not += await: others end meanwhile
   }
 
   async #track(running: Promise<void>): Promise<void> {

@@ -130,6 +130,20 @@ describe.each(GROUPS)('$name', ({ connect }) => {
       }
     })
 
+    test('as many bytes count for operations in flight at once as for one after the other', async () => {
+      const bytes = async (body: (rank: (typeof group)[number]) => Promise<unknown>) => {
+        const before = group.map(({ bytesSent }) => bytesSent)
+        await Promise.all(group.map(body))
+        return group.map(({ bytesSent }, i) => bytesSent - before[i]!)
+      }
+      const arrays = () => [0, 1, 2].map(() => new Float32Array(100_000))
+      const atOnce = await bytes((rank) => Promise.all(arrays().map((data) => rank.allReduce(data))))
+      const inTurn = await bytes(async (rank) => {
+        for (const data of arrays()) await rank.allReduce(data)
+      })
+      expect(atOnce).toEqual(inTurn)
+    })
+
     test('no rank leaves a barrier before the last has come', async () => {
       const left: number[] = []
       const early = group.slice(1).map((rank) => rank.barrier().then(() => left.push(rank.rank)))
