@@ -30,6 +30,7 @@ import { joinClocks, type StepClock } from '../step-clock.js'
 import { type Timeline, timelineOf } from '../timeline.js'
 import { evaluatePipeline, predictPipeline } from './evaluate.js'
 import { execute, type Handlers, type Times } from './executor.js'
+import { handlersOf } from './handlers.js'
 import { StageLinks } from './links.js'
 import { microBatchesOf } from './micro-batches.js'
 import { PipelineCheckpoints } from './pipeline-checkpoints.js'
@@ -181,17 +182,28 @@ export class Pipeline {
     const trainings = await this.trainings(xs[0]!, ys[0]!)
     const averages = [...trainings.values()].flatMap((training) => training.updated())
     const before = averages.map((values) => values.slice())
-    const sums = { loss: 0 }
-    const times = await execute(plan.actions, this.timed(this.handlers(trainings, xs, ys, sums)))
+    let own = 0
+    const handlers = handlersOf({
+      trainings,
+      stages: plan.stages,
+      borders: this.borders,
+      features: xs,
+      labels: ys,
+      key: [this.seed, plan.mesh.dp.rank, this.passes++],
+      lost: (loss) => {
+        own += loss
+      },
+    })
+    const times = await execute(plan.actions, this.timed(handlers))
     this.clock?.mark('forward and backward')
     this.metrics?.pass(samples / plan.mesh.pp.size)
-    const result = await this.summarize(sums.loss, samples, times)
+    const result = await this.summarize(own, samples, times)
     if (!Number.isFinite(result.loss)) {
       averages.forEach((values, i) => {
         values.set(before[i]!)
       })
       await this.metrics?.notFinite()
-      throw await this.notFinite(sums.loss)
+      throw await this.notFinite(own)
     }
     const { dp, pp } = plan.mesh
     const updates = averages.map((value, param) => ({ param, value }))
@@ -325,64 +337,7 @@ export class Pipeline {
     return { ...handlers, forward: timed('forward'), backward: timed('backward') }
   }
 
-  private handlers(
-    trainings: ReadonlyMap<number, StageTraining>,
-    xs: readonly (readonly Input[])[],
-    ys: readonly (readonly Input[])[],
-    sums: { loss: number },
-  ): Handlers {
-    const { borders, seed, microBatches, plan } = this
-    const pass = this.passes++
-    const waiting = new Map<string, Float32Array>()
-    const put = (what: string, stage: number, microBatch: number, buffer: Float32Array) => {
-      waiting.set(`${what} ${stage} ${microBatch}`, buffer)
-      return buffer
-    }
-    const take = (what: string, stage: number, microBatch: number) => {
-      const key = `${what} ${stage} ${microBatch}`
-      const found = waiting.get(key)
-      waiting.delete(key)
-      return found
-    }
-    const numbers = (inputs: readonly Input[]) => inputs.map(({ data }) => data)
-    return {
-      recvActivation: (stage, m) =>
-        borders.recvActivation(stage, put('input', stage, m, trainings.get(stage)!.before.take())),
-      recvGradient: (stage, m) =>
-        borders.recvGradient(stage, put('outputGradient', stage, m, trainings.get(stage)!.after.take())),
-      sendActivation: async (stage, m) => {
-        const output = take('output', stage, m)!
-        await borders.sendActivation(stage, output)
-        trainings.get(stage)!.after.give(output)
-      },
-      sendGradient: async (stage, m) => {
-        const gradient = take('inputGradient', stage, m)!
-        await borders.sendGradient(stage, gradient)
-        trainings.get(stage)!.before.give(gradient)
-      },
-      forward: async (stage, m) => {
-        const training = trainings.get(stage)!
-        const { isFirst, isLast } = plan.stages[stage]!
-        const input = waiting.get(`input ${stage} ${m}`)
-        const given = [...(isFirst ? numbers(xs[m]!) : [input!]), ...(isLast ? numbers(ys[m]!) : [])]
-        const output = isLast ? undefined : put('output', stage, m, training.after.take())
-        const key = [seed, plan.mesh.dp.rank, pass, stage, m]
-        sums.loss += await training.forward(m, given, output, key)
-      },
-      backward: async (stage, m) => {
-        const training = trainings.get(stage)!
-        const { isFirst } = plan.stages[stage]!
-        const outputGradient = take('outputGradient', stage, m)
-        const inputGradient = isFirst ? undefined : put('inputGradient', stage, m, training.before.take())
-        await training.backward(m, outputGradient, inputGradient, microBatches)
-        if (outputGradient) training.after.give(outputGradient)
-        const input = take('input', stage, m)
-        if (input) training.before.give(input)
-      },
-    }
-  }
-
-  /** What all ranks together have found: one small gather, which also tells every rank that the step went well. */
+  /** What all ranks together have found. */
   private async summarize(loss: number, samples: number, times: Times): Promise<PipelineStepResult> {
     // A replica's samples count once.
     const counted = this.plan.mesh.pp.rank === 0 ? samples : 0
