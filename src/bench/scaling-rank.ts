@@ -34,7 +34,7 @@ const WARM_UP = 3
 /** Before, over a network, as many as it takes to find out when gradients are best exchanged. */
 const TUNING = 15
 
-const [name = '', batch, steps, compression] = process.argv.slice(2)
+const [name = '', batch, steps, compression = 'none'] = process.argv.slice(2)
 const model = MODELS[name]
 if (model === undefined)
   throw new LockstepError(`no model ${name}: expected one of ${Object.keys(MODELS).join(', ')}`)
