@@ -59,7 +59,8 @@ function traceOf({ rank, clockOffset, events }: RankTimeline): object[] {
       const own = events.filter((event) => event.lane === lane)
       const rows = rowsOf(own)
       const id = (row: number) => i * LANE_IDS + row
-      const names = Array.from({ length: rows.reduce((most, row) => Math.max(most, row + 1), 0) }, (_, row) => [
+      const height = rows.reduce((most, row) => Math.max(most, row + 1), 0)
+      const names = Array.from({ length: height }, (_, row) => [
         label('thread_name', id(row), { name: row === 0 ? lane : `${lane} ${row + 1}` }),
         label('thread_sort_index', id(row), { sort_index: id(row) }),
       ])

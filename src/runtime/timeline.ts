@@ -107,39 +107,46 @@ export class Timeline {
     return new StepLane((event) => this.add(event))
   }
 
-  /** Gathers what all ranks have recorded; rank 0 writes it. All ranks must call it together. */
+  /** Gathers what all ranks have recorded; rank 0 writes it, rank by rank. All ranks must call it together. */
   async finish(): Promise<void> {
-    const { links, events, clockOffset } = this
-    const { rank } = links
+    const { events, clockOffset, file } = this
+    const { rank } = this.links
     if (this.missed > 0) {
       console.error(
         `lockstep: the timeline holds the first ${MOST_EVENTS} events of rank ${rank}, not the ${this.missed} after them`,
       )
     }
-    const own = new TextEncoder().encode(JSON.stringify({ rank, clockOffset, events } satisfies RankTimeline))
-    const all = [own]
+    let ranks = 0
+    const append = (timeline: RankTimeline) => {
+      const lines = timelineTrace([timeline]).traceEvents.map((event) => JSON.stringify(event))
+      if (ranks++ === 0) this.write('{"traceEvents":[\n')
+      this.write(`${ranks > 1 ? ',\n' : ''}${lines.join(',\n')}`, 'a')
+    }
+    const own: RankTimeline = { rank, clockOffset, events }
+    if (rank === 0) append(own)
     try {
-      await this.gather(own, all)
+      for await (const other of this.exchange(own)) append(other)
     } catch (error) {
-      // Why the ranks no longer meet is said by whoever has found out; what rank 0 has shows what went before.
+      // Why ranks no longer meet is said by whoever has found out; what rank 0 has shows what went before.
       if (rank === 0)
-        console.error(`lockstep: the timeline lacks ranks from ${all.length} on: ${(error as Error).message}`)
+        console.error(`lockstep: the timeline lacks ranks from ${ranks} on: ${(error as Error).message}`)
     }
     if (rank > 0) return
-    this.write(JSON.stringify(timelineTrace(all.map((text) => JSON.parse(new TextDecoder().decode(text))))))
-    console.error(`lockstep: what all ranks did, for ui.perfetto.dev or chrome://tracing: ${this.file}`)
+    this.write('\n]}\n', 'a')
+    console.error(`lockstep: what all ranks did, for ui.perfetto.dev or chrome://tracing: ${file}`)
   }
 
-  /** Rank 0 appends the others' to `all`. */
-  private async gather(own: Uint8Array, all: Uint8Array[]): Promise<void> {
+  /** On rank 0 the others', on all others nothing: they send theirs. */
+  private async *exchange(own: RankTimeline): AsyncGenerator<RankTimeline> {
     const { links } = this
     if (links.size === 1) return
-    const lengths = [...(await links.allGather(Int32Array.of(own.length)))]
-    if (links.rank > 0) return links.send(own, 0)
+    const text = new TextEncoder().encode(links.rank === 0 ? '' : JSON.stringify(own))
+    const lengths = await links.allGather(Int32Array.of(text.length))
+    if (links.rank > 0) return links.send(text, 0)
     for (let from = 1; from < links.size; from++) {
-      const text = new Uint8Array(lengths[from]!)
-      await links.recv(text, from)
-      all.push(text)
+      const other = new Uint8Array(lengths[from]!)
+      await links.recv(other, from)
+      yield JSON.parse(new TextDecoder().decode(other)) as RankTimeline
     }
   }
 
@@ -148,9 +155,9 @@ export class Timeline {
     else this.missed++
   }
 
-  private write(text: string): void {
+  private write(text: string, flag: 'w' | 'a' = 'w'): void {
     try {
-      writeFileSync(this.file, text)
+      writeFileSync(this.file, text, { flag })
     } catch (cause) {
       throw new LockstepError(
         `cannot write the timeline ${this.file}: ${(cause as Error).message}; give a file in a directory that can be written to`,

@@ -120,6 +120,18 @@ test("a pipeline's passes, one for each micro-batch", async () => {
   }
 })
 
+test('when another rank has left, rank 0 writes what it has itself', async () => {
+  const file = join(directory, 'alone.json')
+  const links = await Promise.all(memoryTransports(2).map((transport) => trace(file, inThread(transport))))
+  await Promise.all(links.map((each) => each.barrier()))
+  await links[1]!.close()
+  await timelineOf(links[0]!)!.finish()
+  const { traceEvents } = JSON.parse(readFileSync(file, 'utf8')) as { traceEvents: Drawn[] }
+  expect(traceEvents).toContainEqual(expect.objectContaining({ pid: 0, name: 'barrier' }))
+  expect(console.error).toHaveBeenCalledWith(expect.stringContaining('the timeline lacks ranks from 1 on: '))
+  await links[0]!.close().catch(() => {})
+})
+
 test('without a file for it nothing is recorded', async () => {
   const [transport] = memoryTransports(1)
   const links = inThread(transport!)
