@@ -63,7 +63,7 @@ async function join(environment: RankEnvironment): Promise<Communicator> {
 }
 
 export class World {
-  private readonly trainers: (Ddp | TensorParallel)[] = []
+  private readonly trainers: (Ddp | TensorParallel | Pipeline)[] = []
 
   /** Use `init()`. */
   constructor(
