@@ -24,6 +24,10 @@ export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
     summary: 'says what training can use here, what is missing, and what mends it',
     load: () => import('./doctor.js'),
   },
+  generate: {
+    summary: 'writes a job for Slurm or Kubernetes: generate slurm [options] <script>',
+    load: () => import('./generate.js'),
+  },
   bench: {
     summary: 'bench scaling: how much faster more ranks are, with a report',
     load: () => import('./scaling/command.js'),

@@ -1,0 +1,6 @@
+import { defineConfig } from 'vitest/config'
+
+/** Not among `npm test`: it needs root and Slurm's daemons. */
+export default defineConfig({
+  test: { include: ['test/clusters/*.suite.ts'], testTimeout: 120_000, pool: 'forks' },
+})
