@@ -93,8 +93,8 @@ export function balancedCuts(graph: LayerGraph, weights: readonly number[], stag
   if (possible.length < stages - 1)
     throw new LockstepError(
       `the model cannot be cut into ${stages} stages (ranks of the pipeline * stages on each): it has ` +
-        `${graph.calls.length} layers and ${possible.length} places where one tensor crosses, which makes at most ` +
-        `${possible.length + 1} stages: use fewer ranks, or a deeper model`,
+        `${graph.calls.length} layers, and a single tensor crosses at ${possible.length} of the places between them, ` +
+        `which makes at most ${possible.length + 1}: use fewer ranks, or a deeper model`,
     )
   const borders = [...possible, graph.calls.length - 1]
   const sums = [0]

@@ -310,8 +310,8 @@ describe('refused, on every rank alike', () => {
       'more stages than layers',
       tinyModel,
       { schedule: 'interleaved' },
-      'the model cannot be cut into 4 stages (ranks of the pipeline * stages on each): it has 2 layers and 1 places where ' +
-        'one tensor crosses, which makes at most 2 stages: use fewer ranks, or a deeper model',
+      'the model cannot be cut into 4 stages (ranks of the pipeline * stages on each): it has 2 layers, and a single ' +
+        'tensor crosses at 1 of the places between them, which makes at most 2: use fewer ranks, or a deeper model',
     ],
     [
       'a cut through a skip connection',
