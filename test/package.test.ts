@@ -88,7 +88,7 @@ describe('the packed package, installed in an empty project', () => {
   it('holds what runs, its types and its documents, and nothing else', () => {
     const files = filesIn(join(project, 'node_modules/lockstep'))
     const expected =
-      /^(package\.json|README\.md|LICENSE|docs\/.+\.md|deploy\/.+|scripts\/link-tfjs-node\.mjs|dist\/(src|launcher)\/.+(\.js|\.d\.ts))$/
+      /^(package\.json|README\.md|LICENSE|docs\/.+\.(md|svg)|deploy\/.+|scripts\/link-tfjs-node\.mjs|dist\/(src|launcher)\/.+(\.js|\.d\.ts))$/
     expect(files).toEqual(expect.arrayContaining(['LICENSE', 'README.md', 'dist/src/index.d.ts']))
     expect(files.filter((file) => !expected.test(file))).toEqual([])
   })
