@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { gpt } from '../../src/models/gpt.js'
 import type { Ddp, DdpOptions } from '../../src/runtime/ddp.js'
 import { adam, clipByGlobalNorm, clipByValue, lamb, momentum } from '../../src/runtime/optimizers/index.js'
@@ -169,10 +169,9 @@ describe.each(LEVELS)('zero %i', (zero) => {
 })
 
 describe('checkpoints', () => {
-  const directory = mkdtempSync(join(tmpdir(), 'lockstep-zero-'))
-  afterAll(() => rmSync(directory, { recursive: true }))
-
   test('any split loads what any other has saved', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'lockstep-zero-'))
+    onTestFinished(() => rmSync(directory, { recursive: true }))
     const splits = [
       [2, 0],
       [2, 1],
