@@ -257,8 +257,11 @@ describe('other models', () => {
   })
 })
 
-test('a checkpoint of a pipeline goes on without one, and one of none in a pipeline', async () => {
+test('a checkpoint of a pipeline goes on without one, and one of none in a pipeline', async ({
+  onTestFinished,
+}) => {
   const directory = await mkdtemp(join(tmpdir(), 'lockstep-pipeline-'))
+  onTestFinished(() => rm(directory, { recursive: true }))
   const { x, y } = sequences(0, BATCH)
   const optimizer = adam(0.01)
   const [expected] = await asRanks(1, async (world) => {
@@ -282,7 +285,6 @@ test('a checkpoint of a pipeline goes on without one, and one of none in a pipel
     expect(await ddp.load(join(directory, 'pipeline'))).toEqual({ epoch: 2 })
     expectClose([(await ddp.step(x, y)).loss], expected!.slice(1))
   })
-  await rm(directory, { recursive: true })
 })
 
 /** a → b, and a's output goes to the sum, too. */
