@@ -25,7 +25,7 @@ export const slurm = {
       'set -euo pipefail',
       'export PATH="$PWD/node_modules/.bin:$PATH"',
       ...(tokenFile === undefined ? SECRET : [`token=${quote(tokenFile)}`]),
-      `srun --kill-on-bad-exit --cpus-per-task=${toTasks} ddp-launch --token-file "$token" ${words.join(' ')}`,
+      `srun --cpus-per-task=${toTasks} ddp-launch --token-file "$token" ${words.join(' ')}`,
     ]
     return `${lines.join('\n')}\n`
   },

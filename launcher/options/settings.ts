@@ -1,6 +1,6 @@
 /**
- * What was given on the command line, in the environment and in a config file, and what a cluster adds -> the settings of a launch: who wins,
- * what is assumed, and what does not go together. Pure.
+ * What was given on the command line, in the environment and in a config file, and what a cluster adds -> the settings
+ * of a launch: who wins, what is assumed, and what does not go together. Pure.
  */
 import { LockstepError } from '../../src/errors.js'
 import { DEFAULT_PORT } from '../../src/runtime/environment/clusters/placement.js'

@@ -52,7 +52,7 @@ export PATH="$PWD/node_modules/.bin:$PATH"
 token="$PWD/.lockstep-$SLURM_JOB_ID.token"
 trap 'rm -f "$token"' EXIT
 (umask 077; head -c 32 /dev/urandom | od -An -tx1 | tr -d " \\n" > "$token")
-srun --kill-on-bad-exit --cpus-per-task=16 ddp-launch --token-file "$token" --nproc=8 --threads 2 --engine onnx:cuda --rdzv-id My_Job train.ts --lr 'it'\\''s 0.1' --image x
+srun --cpus-per-task=16 ddp-launch --token-file "$token" --nproc=8 --threads 2 --engine onnx:cuda --rdzv-id My_Job train.ts --lr 'it'\\''s 0.1' --image x
 `)
     expect(spawnSync('bash', ['-n'], { input: text }).status).toBe(0)
   })
@@ -69,7 +69,7 @@ srun --kill-on-bad-exit --cpus-per-task=16 ddp-launch --token-file "$token" --np
     expect(text).toContain('#SBATCH --exclusive\n')
     expect(text).toContain("token='my token'\n")
     expect(text).toContain(
-      'srun --kill-on-bad-exit --cpus-per-task="$SLURM_CPUS_ON_NODE" ddp-launch --token-file "$token" --master-port 1234 train.ts\n',
+      'srun --cpus-per-task="$SLURM_CPUS_ON_NODE" ddp-launch --token-file "$token" --master-port 1234 train.ts\n',
     )
   })
 })

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
-import { whereabouts } from '../../src/runtime/environment/direct.js'
+import { joinDirectly, whereabouts } from '../../src/runtime/environment/direct.js'
 import { fixture, launch } from './launch.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -21,22 +21,26 @@ afterAll(() => rmSync(directory, { recursive: true }))
 const fresh = () => mkdtempSync(join(directory, 'job-'))
 
 /** Two processes of this machine, started by mpirun. */
-async function mpirun(args: readonly string[], variables: Record<string, string> = {}) {
+async function mpirun(args: readonly string[]) {
+  return run('mpirun', ['--oversubscribe', '-n', '2', process.execPath, '--import', 'tsx', ...args], {
+    ...{
+      OMPI_ALLOW_RUN_AS_ROOT: '1',
+      OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1',
+      OMPI_MCA_orte_tmpdir_base: directory,
+    },
+    LOCKSTEP_MASTER_PORT: await freePort(),
+  })
+}
+
+async function run(command: string, args: readonly string[], variables: Record<string, string>) {
   const { PATH, HOME } = process.env
   const env = {
     ...{ PATH, HOME, TSX_TSCONFIG_PATH: join(ROOT, 'tsconfig.source.json'), TSX_DISABLE_CACHE: '1' },
-    ...{ OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1', LOCKSTEP_TOKEN_FILE: token },
-    ...{ OMPI_MCA_orte_tmpdir_base: directory, LOCKSTEP_MASTER_PORT: await freePort(), ...variables },
+    ...{ LOCKSTEP_TOKEN_FILE: token, ...variables },
   }
-  const child = spawn(
-    'mpirun',
-    ['--oversubscribe', '-n', '2', process.execPath, '--import', 'tsx', ...args],
-    {
-      ...{ cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] },
-    },
-  )
+  const child = spawn(command, args, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
-  for (const stream of [child.stdout!, child.stderr!])
+  for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (text: string) => {
       output += text
     })
@@ -56,33 +60,16 @@ async function freePort(): Promise<string> {
 const sumOf = (text: string) => /world 2 restarts \w+ sum (\S+)/.exec(text)?.[1]
 
 describe.skipIf(!isThere)(`two processes of mpirun${isThere ? '' : ' (skipped: needs Open MPI)'}`, () => {
-  it('are two nodes, or two ranks, and train as two ranks of one launcher do', async () => {
-    const plain = await launch(['--nproc', '2', fixture('train.ts'), fresh()])
-    const nodes = await mpirun([LAUNCHER, fixture('train.ts'), fresh()])
-    const ranks = await mpirun([fixture('train.ts'), fresh()])
-    expect(sumOf(plain.stdout)).toBeDefined()
-    for (const { code, output } of [nodes, ranks])
-      expect([code, sumOf(output)]).toEqual([0, sumOf(plain.stdout)])
-  })
+  const plain = isThere ? launch(['--nproc', '2', fixture('train.ts'), fresh()]) : undefined
 
-  it('without a secret say so', async () => {
-    const { code, output } = await mpirun([fixture('train.ts'), fresh()], { LOCKSTEP_TOKEN_FILE: '' })
-    expect(output).toMatch(/^2 ranks that Open MPI started need a secret .*: set LOCKSTEP_TOKEN_FILE or /m)
-    expect(code).toBe(2)
-  })
-
-  it('say when the port is taken', async () => {
-    const server = createServer().listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    const { port } = server.address() as AddressInfo
-    const { code, output } = await mpirun([fixture('train.ts'), fresh()], {
-      LOCKSTEP_MASTER_PORT: String(port),
-    })
-    server.close()
-    expect(output).toMatch(
-      /^rank 0 cannot listen at 127\.0\.0\.1:\d+: listen EADDRINUSE.*; set LOCKSTEP_MASTER_ADDR/m,
-    )
-    expect(code).toBe(2)
+  it.each([
+    ['two nodes', [LAUNCHER, fixture('train.ts')]],
+    ['two ranks', [fixture('train.ts')]],
+  ])('are %s, and train as two ranks of one launcher do', async (_, args) => {
+    const sum = sumOf((await plain)?.stdout ?? '')
+    const { code, output } = await mpirun([...args, fresh()])
+    expect(sum).toBeDefined()
+    expect([code, sumOf(output)]).toEqual([0, sum])
   })
 })
 
@@ -93,5 +80,49 @@ describe('ranks without a launcher', () => {
     [['a', 'b', 'c'], 2, { localRank: 0, localWorldSize: 1, groupRank: 2 }],
   ])('on hosts %j: rank %i', (hosts, rank, expected) => {
     expect(whereabouts(rank, hosts)).toEqual(expected)
+  })
+
+  const two = { OMPI_COMM_WORLD_SIZE: '2', OMPI_COMM_WORLD_RANK: '0', OMPI_COMM_WORLD_LOCAL_SIZE: '2' }
+
+  it.each([
+    [two, /^2 ranks that Open MPI started need a secret .*: set LOCKSTEP_TOKEN_FILE or LOCKSTEP_TOKEN/],
+    [{ ...two, LOCKSTEP_TOKEN_FILE: '/no/such' }, /^LOCKSTEP_TOKEN_FILE \/no\/such cannot be read: /],
+    [
+      { ...two, LOCKSTEP_MASTER_PORT: 'x' },
+      /^environment variable LOCKSTEP_MASTER_PORT is "x": expected a port/,
+    ],
+    [
+      { ...two, OMPI_COMM_WORLD_LOCAL_SIZE: '1' },
+      /^Open MPI does not say where rank 0 is: set LOCKSTEP_MASTER_ADDR/,
+    ],
+    [
+      { PET_NNODES: '1:2', PET_RDZV_ENDPOINT: 'a:1' },
+      /^Kubeflow does not say which rank this is: expected ddp-launch/,
+    ],
+  ])('say what is missing: %j', async (env, message) => {
+    await expect(joinDirectly(env)).rejects.toThrow(message)
+    await expect(joinDirectly(env)).rejects.toThrow(/^[^\n]+$/)
+  })
+
+  it.each([
+    {},
+    { ...two, RANK: '0', WORLD_SIZE: '1' },
+    { ...two, OMPI_COMM_WORLD_SIZE: '1', OMPI_COMM_WORLD_LOCAL_SIZE: '1' },
+    { JOB_COMPLETION_INDEX: '3' },
+  ])('are none where a launcher is, or one process: %j', async (env) => {
+    expect(await joinDirectly(env)).toBeUndefined()
+  })
+
+  it('say when the port is taken', async () => {
+    const server = createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const variables = { ...two, LOCKSTEP_MASTER_PORT: String(port) }
+    const { code, output } = await run(process.execPath, ['--import', 'tsx', fixture('train.ts')], variables)
+    server.close()
+    expect(output).toMatch(
+      /^rank 0 cannot listen at 127\.0\.0\.1:\d+: listen EADDRINUSE.*; set LOCKSTEP_MASTER_ADDR/,
+    )
+    expect(code).toBe(2)
   })
 })
