@@ -23,6 +23,7 @@ import { startReaper } from './reaper.js'
 import type { Assignment } from './rendezvous/messages.js'
 import { type Seat, takeSeat } from './rendezvous/seat.js'
 import { hasFailed, signalExitCode } from './root-cause.js'
+import { SUBCOMMANDS } from './subcommands.js'
 import { attemptToken, readToken } from './token.js'
 
 const { version } = createRequire(import.meta.url)('lockstep/package.json') as { version: string }
@@ -37,7 +38,7 @@ const LOADERS = {
 
 /** @returns the exit code of the job. @throws LockstepError for what no job can be made of. */
 export async function launch(argv: readonly string[]): Promise<number> {
-  const commandLine = parseArguments(argv, version)
+  const commandLine = parseArguments(argv, version, SUBCOMMANDS)
   if (!commandLine) return 0
   const env = process.env
   const settings = readSettings(commandLine, env, await readConfig(commandLine.config ?? env.LOCKSTEP_CONFIG))

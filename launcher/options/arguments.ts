@@ -4,7 +4,6 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { LockstepError } from '../../src/errors.js'
-import { SUBCOMMANDS } from '../subcommands.js'
 import type { Form } from './forms.js'
 import { type Given, OPTION_NAMES, TABLE } from './table.js'
 
@@ -29,14 +28,21 @@ Examples:
   $ ddp-launch --nnodes 2 --nproc 8 --rdzv-endpoint node0:29500 --token-file job.token train.ts
                                                 on both of two nodes: sixteen ranks`
 
+type Subcommands = Readonly<Record<string, { readonly summary: string }>>
+
 /**
  * Reads a command line (without node and the launcher's own name).
+ * @param subcommands for the help: what each does, by its name
  * @returns undefined when there is nothing to launch: help or version was asked for, and is printed.
  * @throws LockstepError in one line, exit code 2, for any command line that is not right.
  */
-export function parseArguments(argv: readonly string[], version: string): CommandLine | undefined {
+export function parseArguments(
+  argv: readonly string[],
+  version: string,
+  subcommands: Subcommands = {},
+): CommandLine | undefined {
   let parsed: CommandLine | undefined
-  const command = describe(version).action(
+  const command = describe(version, subcommands).action(
     (script: string, scriptArguments: string[], values: Record<string, unknown>) => {
       parsed = { given: pick(values), config: values.config as string | undefined, script, scriptArguments }
     },
@@ -60,7 +66,7 @@ function pick(values: Record<string, unknown>): Given {
   return Object.fromEntries(entries.filter(([, value]) => value !== undefined))
 }
 
-function describe(version: string): Command {
+function describe(version: string, subcommands: Subcommands): Command {
   const command = new Command('ddp-launch')
     .usage('[options] <script> [script arguments...]')
     .description(
@@ -76,7 +82,7 @@ function describe(version: string): Command {
   return command
     .option('--config <file>', 'more options, as YAML')
     .version(version)
-    .addHelpText('after', subcommands() + NOTES)
+    .addHelpText('after', listed(subcommands) + NOTES)
     .passThroughOptions()
     .exitOverride()
     .configureOutput({ writeErr: () => {} }) // the caller prints errors
@@ -90,8 +96,8 @@ function parser<T>(form: Form<T>): (text: string) => T {
   }
 }
 
-function subcommands(): string {
-  const rows = Object.entries(SUBCOMMANDS).map(([name, { summary }]) => `  ${name.padEnd(28)}${summary}\n`)
+function listed(subcommands: Subcommands): string {
+  const rows = Object.entries(subcommands).map(([name, { summary }]) => `  ${name.padEnd(28)}${summary}\n`)
   return rows.length === 0 ? '' : `\nSubcommands (each has its own --help):\n${rows.join('')}`
 }
 
