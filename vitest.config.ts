@@ -8,6 +8,8 @@ export default defineConfig({
   },
   test: {
     include: ['test/**/*.test.ts'],
+    // Whole jobs of many processes, for half a minute each: npm run test:slow.
+    exclude: process.env.SLOW ? [] : ['test/**/*.slow.test.ts'],
     // Ranks are processes of their own: a test file more at once only makes two cores change context.
     maxWorkers: 2,
     testTimeout: 60_000,
