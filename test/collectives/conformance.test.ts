@@ -11,11 +11,11 @@ import {
   naiveBroadcast,
   naiveReduceScatter,
 } from '../../src/collectives/naive.js'
-import { closeAll, GROUPS } from './groups.js'
+import { closeAll, GROUPS, SIZES } from './groups.js'
 import { COUNTS, expectClose, expectSameBits, numbers, REDUCTIONS } from './numbers.js'
 
 describe.each(GROUPS)('$name', ({ connect }) => {
-  describe.each([1, 2, 3, 4])('%i ranks', (size) => {
+  describe.each(SIZES)('%i ranks', (size) => {
     let group: Communicator[]
     beforeAll(async () => {
       group = await connect(size)

@@ -19,6 +19,9 @@ export interface GroupKind {
   connect(size: number, timeoutMs?: number): Promise<Communicator[]>
 }
 
+/** Ranks in a group. Four take as long as all others together: npm run test:slow. */
+export const SIZES = process.env.SLOW ? [1, 2, 3, 4] : [1, 2, 3]
+
 export const TOKEN = 'c0ffee'
 
 export const GROUPS: readonly GroupKind[] = [

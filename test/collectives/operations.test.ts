@@ -13,11 +13,14 @@ import {
   naiveScatter,
 } from '../../src/collectives/naive.js'
 import { connectTcp } from '../../src/collectives/tcp-communicator.js'
-import { closeAll, GROUPS, mapExchange, TOKEN } from './groups.js'
+import { closeAll, GROUPS, mapExchange, SIZES, TOKEN } from './groups.js'
 import { COUNTS, expectClose, expectSameBits, numbers, REDUCTIONS } from './numbers.js'
 
-describe.each(GROUPS)('$name', ({ name, connect }) => {
-  describe.each([1, 2, 3, 4])('%i ranks', (size) => {
+/** What WebSocket and several hosts share with TCP is tested there; all of them: npm run test:slow. */
+const KINDS = GROUPS.filter(({ name }) => process.env.SLOW || !['ws', 'hierarchical'].includes(name))
+
+describe.each(KINDS)('$name', ({ name, connect }) => {
+  describe.each(SIZES)('%i ranks', (size) => {
     let group: Communicator[]
     const all = <T>(call: (rank: Communicator, index: number) => Promise<T>) =>
       Promise.all(group.map((rank) => call(rank, rank.rank)))
