@@ -42,21 +42,24 @@ async function refused(message: RegExp, ...args: string[]): Promise<void> {
 }
 
 describe('the same training at any world size', () => {
-  test.each(process.env.SLOW ? ['mlp', 'cnn'] : ['mlp'])('%s: 1 × 64, 2 × 32 and 4 × 16 follow one loss curve', async (model) => {
-    const steps = model === 'mlp' ? '50' : '12'
-    const run = (nproc: number) =>
-      train(nproc, '--model', model, '--steps', steps, '--batch', String(64 / nproc))
-    const [alone, two, four] = [await run(1), await run(2), await run(4)]
-    for (const other of [two, four]) {
-      expect(other.losses).toHaveLength(Number(steps))
-      other.losses.forEach((loss, i) => {
-        expect(Math.abs(loss / alone.losses[i]! - 1)).toBeLessThan(1e-4)
-      })
-    }
-    expect(alone.bytesSentPerStep).toBe(0)
-    // A ring sends 2 (W - 1) / W of the gradients per rank and step.
-    expect(four.bytesSentPerStep / two.bytesSentPerStep).toBeCloseTo(1.5, 2)
-  })
+  test.each(process.env.SLOW ? ['mlp', 'cnn'] : ['mlp'])(
+    '%s: 1 × 64, 2 × 32 and 4 × 16 follow one loss curve',
+    async (model) => {
+      const steps = model === 'mlp' ? '50' : '12'
+      const run = (nproc: number) =>
+        train(nproc, '--model', model, '--steps', steps, '--batch', String(64 / nproc))
+      const [alone, two, four] = [await run(1), await run(2), await run(4)]
+      for (const other of [two, four]) {
+        expect(other.losses).toHaveLength(Number(steps))
+        other.losses.forEach((loss, i) => {
+          expect(Math.abs(loss / alone.losses[i]! - 1)).toBeLessThan(1e-4)
+        })
+      }
+      expect(alone.bytesSentPerStep).toBe(0)
+      // A ring sends 2 (W - 1) / W of the gradients per rank and step.
+      expect(four.bytesSentPerStep / two.bytesSentPerStep).toBeCloseTo(1.5, 2)
+    },
+  )
 })
 
 test('two runs with one seed end in the same parameters, another seed in others', async () => {
