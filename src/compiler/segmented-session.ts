@@ -60,10 +60,6 @@ export class SegmentedSession {
     return new SegmentedSession(parts)
   }
 
-  get length(): number {
-    return this.parts.length
-  }
-
   /** @param part for this segment alone; undefined: for all that read them */
   bindInputs(buffers: Buffers, part?: number): void {
     for (const { session, inputs } of part === undefined ? this.parts : [this.parts[part]!])

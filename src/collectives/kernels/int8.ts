@@ -61,7 +61,7 @@ function blockOf(index: number): number {
 }
 
 /** The nearest whole number, the even one of two. */
-function nearest(x: number): number {
+export function nearest(x: number): number {
   const floor = Math.floor(x)
   const rest = x - floor
   if (rest === 0.5) return floor % 2 === 0 ? floor : floor + 1

@@ -3,6 +3,7 @@
  * Byte i of a block holds element i in its low half and element i + 128 in its high half. A block with a NaN or an
  * infinity comes back as NaN. SIMD in one Arena, else scalar with the same bits.
  */
+import { nearest } from '../../kernels/int8.js'
 import { kernelsFor } from '../binding.js'
 import { type Codec, scaled } from '../codec.js'
 
@@ -50,12 +51,4 @@ function elementOf(i: number, scales: Float32Array, codes: Uint8Array): number {
   const pair = codes[block * HALF + (at % HALF)]!
   const code = at < HALF ? (pair << 28) >> 28 : (pair << 24) >> 28
   return Math.fround(code * scales[block]!)
-}
-
-/** The nearest whole number, the even one of two. */
-function nearest(x: number): number {
-  const floor = Math.floor(x)
-  const rest = x - floor
-  if (rest === 0.5) return floor % 2 === 0 ? floor : floor + 1
-  return Math.round(x)
 }
