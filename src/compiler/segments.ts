@@ -79,10 +79,10 @@ export function pieceOf(
   own: readonly OnnxNode[],
   ownEnds: readonly OnnxNode[],
   isMade: (name: string) => boolean,
-  later: readonly OnnxNode[],
+  later: readonly Pick<OnnxNode, 'inputs'>[],
 ): Segment {
   const made = new Set(own.flatMap(({ outputs }) => outputs))
-  const reads = (all: readonly OnnxNode[]) => new Set(all.flatMap(({ inputs }) => inputs))
+  const reads = (all: readonly Pick<OnnxNode, 'inputs'>[]) => new Set(all.flatMap(({ inputs }) => inputs))
   const [read, readLater] = [reads([...own, ...ownEnds]), reads(later)]
   const named = new Set(ownEnds.flatMap(({ outputs }) => outputs))
   return {

@@ -1,11 +1,14 @@
 /**
- * A training pass compiled as two sessions, forward and backward, between which other passes may run: what the backward
- * half reads of the forward one is kept in a *slot*, one for each pass in flight. It knows no pipelines and no ranks.
+ * A training pass compiled as two halves, forward and backward, between which other passes may run: what the backward half
+ * reads of the forward one is kept in a *slot*, one for each pass in flight. A half is one session, or several where values
+ * are exchanged in between. It knows no pipelines and no ranks.
  */
 import { blockSize } from './block-size.js'
+import type { Exchanges } from './exchanges.js'
 import { type Numbers, numbersOf, sizeOf } from './graph.js'
 import { halves } from './halves.js'
 import { lower } from './lower.js'
+import type { OnnxValue } from './onnx.js'
 import { runFailure, type Update } from './program.js'
 import { arrays, graphOf } from './segmented-session.js'
 import type { Segment } from './segments.js'
@@ -40,10 +43,13 @@ export interface PassData {
   readonly inputs: readonly (Numbers | undefined)[]
 }
 
-interface Half {
+/** A session of a half. */
+interface Part {
   readonly session: Session
   readonly reads: ReadonlySet<string>
   readonly writes: ReadonlySet<string>
+  /** What is exchanged once it has run. */
+  readonly due: readonly string[]
 }
 
 interface Names {
@@ -56,8 +62,12 @@ interface Names {
 
 export class StageProgram {
   private constructor(
-    private readonly first: Half,
-    private readonly second: Half | undefined,
+    private readonly first: readonly Part[],
+    /** Empty where nothing is trainable. */
+    private readonly second: readonly Part[],
+    private readonly exchanges: Exchanges,
+    /** What parts of one half carry to each other, by name. */
+    private readonly own: ReadonlyMap<string, Numbers>,
     /** Of variables and gradients those without a buffer. */
     private readonly names: Names,
     private readonly makeSlot: () => Slot,
@@ -77,42 +87,42 @@ export class StageProgram {
     const updated = lowered.outputs.slice(ends)
     const outputs = lowered.outputs.slice(0, made)
     const { forward, backward } = halves(lowered, new Set([...outputs, ...updated]))
-    const session = await Session.create(graphOf(forward, new Map()), options)
-    const carried = session.outputs.filter(({ name }) => forward.carriedOut.includes(name))
-    const values = new Map(carried.map((value) => [value.name, { value }]))
-    const first = halfOf(forward, session)
-    const second =
-      backward.outputs.length === 0
-        ? undefined
-        : halfOf(backward, await Session.create(graphOf(backward, values), options))
+    const carried = new Map<string, { readonly value: OnnxValue }>()
+    const first = await partsOf(forward, carried, lowered.exchanges, options)
+    const trains = backward.some((segment) => segment.outputs.length > 0)
+    const second = trains ? await partsOf(backward, carried, lowered.exchanges, options) : []
+    const remade = new Set(backward.flatMap(({ carriedOut }) => carriedOut))
+    const kept = new Set(backward.flatMap(({ carriedIn }) => carriedIn).filter((name) => !remade.has(name)))
+    const room = (names: Iterable<string>) =>
+      new Map(
+        [...names].map((name) => {
+          const { type, shape } = carried.get(name)!.value
+          return [name, new arrays[type](sizeOf(shape)) as Numbers]
+        }),
+      )
+    const own = room([...carried.keys()].filter((name) => !kept.has(name)))
     const updates = graph.outputs.slice(ends).map(({ shape, dtype }, i) => ({
       param: graph.updated[i]!,
       value: new numbersOf[dtype](sizeOf(shape)) as Numbers,
     }))
-    const own = { params: zip(lowered.params, request.params), gradients: zip(gradients, request.gradients) }
-    bind(
-      first,
-      own.params,
-      zip(
-        updated,
-        updates.map(({ value }) => value),
-      ),
-    )
-    if (second) bind(second, own.params, own.gradients)
+    const params = zip(lowered.params, request.params)
+    const fixed = zip(gradients, request.gradients)
+    const values = updates.map(({ value }) => value)
+    for (const part of first)
+      bind(part, new Map([...params, ...own]), new Map([...zip(updated, values), ...own]))
+    for (const part of second) bind(part, new Map([...params, ...own]), new Map([...fixed, ...own]))
     const makeSlot = () => ({
-      carried: new Map(
-        carried.map(({ name, type, shape }) => [name, new arrays[type](sizeOf(shape)) as Numbers]),
-      ),
+      carried: room(kept),
       randoms: graph.randoms.map(({ value }) => new Float32Array(sizeOf(value.shape))),
     })
     const names = {
-      params: lowered.params.filter((name) => !own.params.has(name)),
+      params: lowered.params.filter((name) => !params.has(name)),
       inputs: lowered.inputs,
       randoms: lowered.randoms,
       outputs,
-      gradients: gradients.filter((name) => !own.gradients.has(name)),
+      gradients: gradients.filter((name) => !fixed.has(name)),
     }
-    return new StageProgram(first, second, names, makeSlot, updates)
+    return new StageProgram(first, second, lowered.exchanges, own, names, makeSlot, updates)
   }
 
   /** Room for one more pass in flight. */
@@ -128,56 +138,74 @@ export class StageProgram {
     pass.slot.randoms.forEach((buffer, i) => {
       fillUniform(buffer, [...key, i])
     })
-    bind(this.first, this.read(pass), new Map([...zip(this.names.outputs, outputs), ...pass.slot.carried]))
-    await run(this.first)
+    const made = new Map([...zip(this.names.outputs, outputs), ...pass.slot.carried])
+    await this.run(this.first, pass, made)
   }
 
   /** Does nothing where nothing is trainable. @param gradients of the variables without a buffer of their own */
   async backward(pass: PassData, gradients: readonly Float32Array[]): Promise<void> {
-    if (this.second === undefined) return
-    const read = new Map([...this.read(pass), ...pass.slot.carried])
-    bind(this.second, read, zip(this.names.gradients, gradients))
-    await run(this.second)
+    await this.run(this.second, pass, zip(this.names.gradients, gradients))
   }
 
   async release(): Promise<void> {
-    await this.first.session.release()
-    await this.second?.session.release()
+    for (const { session } of [...this.first, ...this.second]) await session.release()
   }
 
-  private read({ slot, params, inputs }: PassData): Map<string, Numbers> {
-    const { names } = this
-    return new Map([
+  private async run(
+    parts: readonly Part[],
+    { slot, params, inputs }: PassData,
+    written: ReadonlyMap<string, Numbers>,
+  ): Promise<void> {
+    const { names, exchanges, own } = this
+    const read = new Map([
       ...zip(names.params, params),
       ...zip(names.inputs, inputs),
       ...zip(names.randoms, slot.randoms),
+      ...slot.carried,
     ])
+    for (const part of parts) {
+      bind(part, read, written)
+      try {
+        await part.session.run()
+      } catch (cause) {
+        throw runFailure(cause as Error)
+      }
+      for (const name of part.due)
+        await exchanges.get(name)!((slot.carried.get(name) ?? own.get(name)) as Float32Array)
+    }
   }
 }
 
-function halfOf(segment: Segment, session: Session): Half {
-  return {
-    session,
-    reads: new Set([...segment.inputs.map(({ name }) => name), ...segment.carriedIn]),
-    writes: new Set([...segment.outputs.map(({ name }) => name), ...segment.carriedOut]),
+/** Sessions of consecutive segments. @param carried what earlier ones make; learns what these do */
+async function partsOf(
+  segments: readonly Segment[],
+  carried: Map<string, { readonly value: OnnxValue }>,
+  exchanges: Exchanges,
+  options: SessionOptions,
+): Promise<Part[]> {
+  const parts: Part[] = []
+  for (const segment of segments) {
+    const { inputs, carriedIn, outputs, carriedOut } = segment
+    const session = await Session.create(graphOf(segment, carried), options)
+    for (const value of session.outputs)
+      if (carriedOut.includes(value.name)) carried.set(value.name, { value })
+    parts.push({
+      session,
+      reads: new Set([...inputs.map(({ name }) => name), ...carriedIn]),
+      writes: new Set([...outputs.map(({ name }) => name), ...carriedOut]),
+      due: carriedOut.filter((name) => exchanges.has(name)),
+    })
   }
+  return parts
 }
 
 function bind(
-  { session, reads, writes }: Half,
+  { session, reads, writes }: Part,
   inputs: ReadonlyMap<string, Numbers>,
   outputs: ReadonlyMap<string, Numbers>,
 ): void {
   session.bindInputs(new Map([...inputs].filter(([name]) => reads.has(name))))
   session.bindOutputs(new Map([...outputs].filter(([name]) => writes.has(name))))
-}
-
-async function run({ session }: Half): Promise<void> {
-  try {
-    await session.run()
-  } catch (cause) {
-    throw runFailure(cause as Error)
-  }
 }
 
 /** Names with their values, without those that have none. */
