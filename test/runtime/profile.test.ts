@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { singleRank } from '../../src/collectives/single.js'
 import { adam } from '../../src/index.js'
-import type { DdpOptions } from '../../src/runtime/ddp.js'
+import type { DdpOptions } from '../../src/runtime/ddp-options.js'
 import { World } from '../../src/runtime/world.js'
 import { asRanks, samples, tinyModel } from './ranks.js'
 

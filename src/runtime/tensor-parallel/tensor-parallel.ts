@@ -11,15 +11,9 @@ import type { NdArray } from '../../data/dataset.js'
 import { LockstepError } from '../../errors.js'
 import { type BatchInputs, readInputs } from '../batch.js'
 import type { JsonObject } from '../checkpoint/checkpoints.js'
-import {
-  Ddp,
-  type DdpOptions,
-  type EvaluationBatch,
-  type EvaluationResult,
-  type ModelPart,
-  type StepResult,
-} from '../ddp.js'
+import { Ddp, type ModelPart } from '../ddp.js'
 import type { LoadOptions, SaveOptions } from '../ddp-checkpoint.js'
+import type { DdpOptions, EvaluationBatch, EvaluationResult, StepResult } from '../ddp-options.js'
 import type { Engine } from '../engines/engine.js'
 import { type Mesh, meshOf } from '../mesh.js'
 import type { Model } from '../model.js'

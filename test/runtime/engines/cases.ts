@@ -13,7 +13,7 @@ import {
 import { fillUniform } from '../../../src/compiler/uniform.js'
 import { gpt } from '../../../src/models/gpt.js'
 import { glorotFrom } from '../../../src/models/seeds.js'
-import type { DdpOptions } from '../../../src/runtime/ddp.js'
+import type { DdpOptions } from '../../../src/runtime/ddp-options.js'
 import type { FunctionalModel } from '../../../src/runtime/model.js'
 import { adam, momentum } from '../../../src/runtime/optimizers/index.js'
 import { asRanks } from '../ranks.js'

@@ -1,0 +1,62 @@
+/** ZeRO: ranks share the optimizer's state, gradients or parameters among them (zero/sharded-step.ts does the sharing). */
+import { add } from '../../collectives/kernels/kernels.js'
+import type { BatchInputs } from '../batch.js'
+import { averageOverRanks } from '../gradient-exchange.js'
+import type { Sharding } from '../zero/level.js'
+import { ShardedStep } from '../zero/sharded-step.js'
+import type { Pass } from './passes.js'
+import { notFinite, type StepOutcome, type TrainingStep, type Workplace } from './step.js'
+
+export class ZeroStep implements TrainingStep {
+  accumulating = false
+  readonly state = []
+  private readonly sharded: ShardedStep
+
+  constructor(
+    private readonly place: Workplace,
+    sharding: Sharding,
+  ) {
+    const { links, parameters, optimizer } = place
+    this.sharded = new ShardedStep(links, parameters, optimizer, sharding)
+  }
+
+  async take(number: number, x: BatchInputs, y: BatchInputs): Promise<StepOutcome> {
+    const { links, parameters, passes, observers } = this.place
+    const { updates, loss, samples } = await this.pass(x, y)
+    if (this.accumulating && !this.sharded.order) add(parameters.reduced, parameters.sums)
+    this.accumulating = false
+    const averages = averageOverRanks(links, updates, samples)
+    averages.catch(() => {}) // awaited below, unless the gradients fail first
+    const result = await this.sharded.step(number, (phase) => observers.clock?.mark(phase))
+    const states = await averages
+    if (result === undefined) throw await notFinite(this.place, number, loss)
+    passes.takeOver(states)
+    return result
+  }
+
+  async accumulate(x: BatchInputs, y: BatchInputs): Promise<number> {
+    const { parameters, passes } = this.place
+    const { updates, loss } = await this.pass(x, y)
+    passes.takeOver(updates)
+    if (this.sharded.order) await this.sharded.accumulate()
+    else if (this.accumulating) add(parameters.sums, parameters.reduced)
+    else parameters.sums.set(parameters.reduced)
+    this.accumulating = true
+    return loss
+  }
+
+  reset(): void {
+    this.accumulating = false
+    this.sharded.reset()
+  }
+
+  private async pass(x: BatchInputs, y: BatchInputs): Promise<Pass> {
+    const { sharded } = this
+    await sharded.begin()
+    const made = (positions: readonly number[]) => {
+      if (positions.length > 0) return sharded.made()
+      return undefined // part of a forward pass
+    }
+    return this.place.passes.run(x, y, sharded.order && { segments: sharded.order, made })
+  }
+}
