@@ -54,6 +54,7 @@ export class Attempt {
         environment,
         listener,
         metrics,
+        plan.timeoutMs,
       )
       ranks.push(rank)
       watch()
@@ -62,7 +63,7 @@ export class Attempt {
     this.#ranks = ranks
     this.#allGone = Promise.all(ranks.map(({ ended }) => ended))
     this.failing = new Promise((resolve) => {
-      for (const rank of ranks) rank.ended.then(() => rank.failed && resolve(rank.state()))
+      for (const rank of ranks) rank.failing.then(() => resolve(rank.state()))
     })
     this.ended = this.#allGone.then(() => this.#statesAtFailure ?? this.#ranks.map((rank) => rank.state()))
   }

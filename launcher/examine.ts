@@ -3,9 +3,9 @@
  * SIGUSR1 makes Node open its inspector (on loopback, at a port that only this process' stderr names), through which
  * one pause is asked for. It refuses to wait long: the rank is about to be stopped.
  */
-import { readFileSync } from 'node:fs'
 import { SourceMap } from 'node:module'
 import { fileURLToPath } from 'node:url'
+import { IS_STOPPED, processState } from './stopped.js'
 
 /** For the whole examination: a machine that is busy takes its time. */
 const PATIENCE_MS = 3000
@@ -30,7 +30,7 @@ export function inspectorUrl(text: string): string | undefined {
  */
 export async function examine(pid: number, openInspector: () => Promise<string>): Promise<string[]> {
   const state = processState(pid)
-  if (state === 'T') return ['it is stopped: somebody has sent it SIGSTOP (kill -CONT lets it go on)']
+  if (state === 'T') return [IS_STOPPED]
   const timeout = AbortSignal.timeout(PATIENCE_MS)
   try {
     const url = await orTimeout(openInspector(), timeout)
@@ -99,15 +99,6 @@ function original(map: string | undefined, line: number, column: number): [numbe
   if (base64 === undefined) return undefined
   const entry = new SourceMap(JSON.parse(Buffer.from(base64, 'base64').toString())).findEntry(line, column)
   return 'originalLine' in entry ? [entry.originalLine, entry.originalColumn] : undefined
-}
-
-/** As the kernel names it: R runs, S sleeps, T is stopped; undefined where that is not told. */
-function processState(pid: number): string | undefined {
-  try {
-    return /\) (\S) /.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1]
-  } catch {
-    return undefined
-  }
 }
 
 function orTimeout<T>(promise: Promise<T>, timeout: AbortSignal): Promise<T> {

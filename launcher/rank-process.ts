@@ -12,9 +12,12 @@ import { hintsFor, readMemoryKills, saysHeapIsFull } from './hints.js'
 import { LineSplitter } from './lines.js'
 import { METRICS_FD, REPORT_FD } from './plan.js'
 import type { RankState } from './rank-state.js'
+import { IS_STOPPED, watchForStop } from './stopped.js'
 
 /** How long the pipes of a rank that is gone are read for what it wrote last. */
 const DRAIN_MS = 500
+/** By how much longer a rank may be stopped than others wait for one: whoever does tells more. */
+const LONGER_MS = 1000
 const LAST_LINES = 20
 /** A longer line would push everything else off the reader's screen. */
 const LAST_LINE_LENGTH = 500
@@ -50,6 +53,8 @@ export interface RankListener {
 export class RankProcess {
   /** Resolves when the process is gone and all that it wrote has been shown. */
   readonly ended: Promise<void>
+  /** Resolves when it has failed: ended so, or been stopped for longer than ranks wait for each other. */
+  readonly failing: Promise<void>
   readonly #who: Identity
   readonly #child: ChildProcess
   readonly #lastLines: string[] = []
@@ -62,6 +67,7 @@ export class RankProcess {
   /** While the rank's inspector is being opened: told its address. */
   #onInspector: ((url: string) => void) | undefined
   #startError: Error | undefined
+  #stopped: Failure | undefined
   #endedAt: number | undefined
 
   constructor(
@@ -70,6 +76,7 @@ export class RankProcess {
     env: NodeJS.ProcessEnv,
     listener: RankListener,
     metrics: MetricsListener | undefined,
+    timeoutMs: number,
   ) {
     this.#who = who
     // detached: a process group of its own, so that whatever the script starts ends with it.
@@ -87,6 +94,7 @@ export class RankProcess {
       this.#report += text
     })
     this.ended = this.#untilEnded()
+    this.failing = this.#untilFailing(timeoutMs + LONGER_MS)
     if (metrics) void this.ended.then(() => metrics.ended(who))
   }
 
@@ -98,12 +106,10 @@ export class RankProcess {
     return this.#endedAt === undefined
   }
 
-  get failed(): boolean {
-    return !this.running && this.#child.exitCode !== 0
-  }
-
   state(): RankState {
-    const failure = this.#startError ? startFailure(this.#startError) : parseFailure(this.#report)
+    const failure = this.#startError
+      ? noStart(this.#startError)
+      : (parseFailure(this.#report) ?? this.#stopped)
     const { pid, exitCode, signalCode } = this.#child
     return {
       rank: this.#who.rank,
@@ -180,6 +186,22 @@ export class RankProcess {
     return hintsFor({ signal: this.#child.signalCode, heapIsFull: this.#heapIsFull, memoryKills })
   }
 
+  #untilFailing(patienceMs: number): Promise<void> {
+    const { pid } = this
+    return new Promise((resolve) => {
+      const unwatch =
+        pid !== undefined &&
+        watchForStop(pid, patienceMs, () => {
+          this.#stopped = ownFailure(IS_STOPPED)
+          resolve()
+        })
+      void this.ended.then(() => {
+        if (unwatch) unwatch()
+        if (this.#child.exitCode !== 0) resolve()
+      })
+    })
+  }
+
   #untilEnded(): Promise<void> {
     const child = this.#child
     return new Promise((resolve) => {
@@ -204,13 +226,11 @@ export class RankProcess {
   }
 }
 
-function startFailure(error: Error): Failure {
-  return {
-    text: `could not be started: ${error.message}`,
-    oneLine: true,
-    exitCode: 1,
-    secondary: false,
-    timedOut: false,
-    at: Date.now(),
-  }
+function noStart(error: Error): Failure {
+  return ownFailure(`could not be started: ${error.message}`)
+}
+
+/** What the launcher says for a rank that cannot. */
+function ownFailure(text: string): Failure {
+  return { text, oneLine: true, exitCode: 1, secondary: false, timedOut: false, at: Date.now() }
 }

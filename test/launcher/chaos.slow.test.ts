@@ -1,47 +1,155 @@
 /**
- * A training job in which a random rank fails in a random way at a random moment. With restarts it ends with the
- * parameters of an undisturbed run; without, it ends soon and names that rank. A few rounds here, many with
- * `npm run test:launcher-chaos` (LAUNCHER_CHAOS_ROUNDS, LAUNCHER_CHAOS_SEED).
+ * A training job in which a rank fails in some way at some moment. With restarts it ends with the parameters of an
+ * undisturbed run; without, it ends soon and names that rank. Either way it leaves nothing. Any 60 seeds in a row have
+ * every way at every moment, with restarts and without.
+ *
+ *   npm run test:launcher-chaos          100 rounds, a line each; LAUNCHER_CHAOS_SEED, LAUNCHER_CHAOS_ROUNDS: others
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { fixture, launch } from './launch.js'
+import { compileInto } from '../compiled.js'
+import { eventually, fixture, start } from './launch.js'
 
 const ROUNDS = Number(process.env.LAUNCHER_CHAOS_ROUNDS ?? 2)
-/** A new one each time where there are many rounds; `npm test` should do the same twice. */
-const SEED = Number(process.env.LAUNCHER_CHAOS_SEED ?? (ROUNDS > 2 ? Date.now() % 1_000_000 : 4))
-const WAYS = ['SIGKILL', 'SIGTERM', 'SIGSTOP', 'throw', 'memory', 'exit'] as const
+/** Of the first round. The next is one more. */
+const SEED = Number(process.env.LAUNCHER_CHAOS_SEED ?? 0)
 const RANKS = 2
+const WAYS = ['SIGKILL', 'SIGTERM', 'SIGSTOP', 'throw', 'memory', 'exit'] as const
+/** How long after such a moment a rank fails, at most: start-up until the first step, others until they are over. */
+const MOMENTS = { 'start-up': undefined, step: 5, collective: 2, checkpoint: 40, shutdown: 60 }
+type Moment = keyof typeof MOMENTS
 /** How long ranks wait for one that is stopped. */
-const TIMEOUT_S = 3
+const TIMEOUT_S = 2
 const SOON_MS = 5000
 
 const directory = mkdtempSync(join(tmpdir(), 'lockstep-chaos-'))
 afterAll(() => rmSync(directory, { recursive: true }))
-const fresh = () => mkdtempSync(join(directory, 'job-'))
 
-async function train(here: string, flags: readonly string[], chaos = '') {
-  const script = ['examples/mnist/train.ts', '--model', 'mlp', '--batch', '32', '--steps', '60']
-  const keep = [
-    '--checkpoint',
-    join(here, 'checkpoints'),
-    '--save-every',
-    '10',
-    '--json',
-    join(here, 'result.json'),
-  ]
-  const env = {
-    CHAOS: chaos,
-    NODE_OPTIONS: `--max-old-space-size=150 --import ${pathToFileURL(fixture('chaos.mjs'))}`,
+interface Undisturbed {
+  readonly sha256: string
+  /** How often rank 0 came to each moment, and when first. */
+  readonly moments: Record<Exclude<Moment, 'start-up'>, { count: number; firstMs: number }>
+}
+
+interface Round {
+  readonly seed: number
+  readonly way: (typeof WAYS)[number]
+  readonly moment: Moment
+  readonly rank: number
+  readonly restarts: boolean
+  /** Each 0 … 1. */
+  readonly nth: number
+  readonly delay: number
+  /** How often that rank fails. */
+  readonly times: number
+  readonly background: boolean
+}
+
+function roundOf(seed: number): Round {
+  const random = generator(seed)
+  const moments = Object.keys(MOMENTS) as Moment[]
+  const restarts = Math.floor(seed / 30) % 2 === 0
+  return {
+    seed,
+    way: WAYS[seed % 6]!,
+    moment: moments[Math.floor(seed / 6) % 5]!,
+    restarts,
+    rank: Math.floor(random() * RANKS),
+    nth: random(),
+    delay: random(),
+    times: restarts && random() < 0.2 ? 2 : 1,
+    background: random() < 0.3,
   }
-  const startedAt = Date.now()
-  const launched = await launch([...['--nproc', String(RANKS)], ...flags, ...script, ...keep], env)
-  const result = join(here, 'result.json')
-  const sha = existsSync(result) ? JSON.parse(readFileSync(result, 'utf8')).paramsSha256 : undefined
-  return { ...launched, sha, endedAt: Date.now(), ms: Date.now() - startedAt }
+}
+
+describe(`a rank that fails (${ROUNDS} rounds)`, () => {
+  let launcher: string
+  let undisturbed: Undisturbed
+
+  /** Trains in a directory of its own, and sees to it that nothing is left of the job. */
+  async function train(
+    name: string,
+    flags: readonly string[],
+    chaos: (file: string) => object,
+    background = false,
+  ) {
+    const here = join(directory, name)
+    const [temporary, file] = [join(here, 'tmp'), join(here, 'chaos')]
+    mkdirSync(temporary, { recursive: true })
+    const script = join(directory, 'package/chaos-train.mjs')
+    const preload = `--max-old-space-size=120 --import ${pathToFileURL(fixture('chaos.mjs'))}`
+    const env = {
+      TMPDIR: temporary,
+      CHAOS: JSON.stringify(chaos(file)),
+      BACKGROUND: background ? '1' : '0',
+      NODE_OPTIONS: preload,
+    }
+    const shared = readdirSync('/dev/shm')
+    const launched = await start(['--nproc', String(RANKS), ...flags, script, here], env, [launcher]).done
+    const endedAt = Date.now()
+    await eventually(() => processesWith(`TMPDIR=${temporary}`).length === 0, 3000).catch(() => {
+      throw new Error(`still running: ${processesWith(`TMPDIR=${temporary}`).join('; ')}\n${launched.stderr}`)
+    })
+    expect(readdirSync(temporary)).toEqual([])
+    expect(readdirSync('/dev/shm').filter((left) => !shared.includes(left))).toEqual([])
+    const read = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8') : undefined)
+    return { ...launched, here, endedAt, sha256: read(join(here, 'sha256')), noted: read(file) }
+  }
+
+  beforeAll(async () => {
+    launcher = compileInto(join(directory, 'package'))
+    copyFileSync(fixture('chaos-train.mjs'), join(directory, 'package/chaos-train.mjs'))
+    const { sha256, noted, stderr } = await train('undisturbed', [], (counts) => ({ counts }))
+    expect(sha256, stderr).toMatch(/^[0-9a-f]{64}$/)
+    undisturbed = { sha256: sha256!, moments: JSON.parse(noted!) }
+  }, 120_000)
+
+  const rounds = Array.from({ length: ROUNDS }, (_, i) => roundOf(SEED + i))
+  it.each(rounds)(
+    'seed $seed: $way on rank $rank during $moment, restarts: $restarts, failures: $times',
+    { timeout: 60_000 },
+    async ({ seed, way, rank, moment, restarts, nth, delay, times, background }) => {
+      const { moments } = undisturbed
+      const isStart = moment === 'start-up'
+      const plan = {
+        ...{ way, rank, moment, times },
+        nth: isStart ? 1 : 1 + Math.floor(nth * moments[moment].count),
+        delayMs: delay * (MOMENTS[moment] ?? moments.step.firstMs),
+      }
+      const flags = ['--timeout', String(TIMEOUT_S), ...(restarts ? ['--max-restarts', '2'] : [])]
+      const run = await train(`seed-${seed}`, flags, (file) => ({ ...plan, file }), background)
+      const { here, code, stderr, sha256, endedAt, noted } = run
+      const story = `${JSON.stringify(plan)}\n${stderr}`
+      // It may have been over before it was to fail, and one that is asked to end (SIGTERM) when all is done ends well.
+      const isWell = restarts || noted === undefined || (way === 'SIGTERM' && code === 0)
+      if (isWell) {
+        expect([code, sha256], story).toEqual([0, undisturbed.sha256])
+        const kept = readdirSync(join(here, 'checkpoints'))
+        expect(kept.filter((name) => !/^step-\d{8}$/.test(name))).toEqual([])
+        return
+      }
+      expect(code, story).not.toBe(0)
+      const patience = SOON_MS + (way === 'SIGSTOP' ? TIMEOUT_S * 1000 : 0)
+      expect(endedAt - Number(noted), story).toBeLessThan(patience)
+      expect(stderr.trimEnd().split('\n').at(-1), story).toMatch(new RegExp(`^ddp-launch: rank ${rank} `))
+    },
+  )
+})
+
+/** What runs with that in its environment: "pid command line". */
+function processesWith(variable: string): string[] {
+  return readdirSync('/proc').flatMap((pid) => {
+    if (!/^\d+$/.test(pid)) return []
+    try {
+      const isOurs = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(variable)
+      return isOurs ? [`${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')}`] : []
+    } catch {
+      return [] // it has ended just now, or is somebody else's
+    }
+  })
 }
 
 /** mulberry32. */
@@ -54,44 +162,3 @@ function generator(seed: number): () => number {
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
   }
 }
-
-describe(`a rank that fails at random (seed ${SEED}, ${ROUNDS} rounds)`, () => {
-  let undisturbed: Awaited<ReturnType<typeof train>>
-  beforeAll(async () => {
-    undisturbed = await train(fresh(), [])
-    expect(undisturbed.sha).toMatch(/^[0-9a-f]{64}$/)
-  }, 120_000)
-
-  const random = generator(SEED)
-  const rounds = Array.from({ length: ROUNDS }, (_, round) => ({
-    round,
-    way: WAYS[Math.floor(random() * WAYS.length)]!,
-    rank: Math.floor(random() * RANKS),
-    moment: random(),
-    restarts: round % 2 === 0,
-  }))
-
-  it.each(rounds)(
-    'round $round: $way on rank $rank at $moment of the run, restarts: $restarts',
-    {
-      timeout: 180_000,
-    },
-    async ({ way, rank, moment, restarts }) => {
-      const here = fresh()
-      const file = join(here, 'failed-at')
-      const chaos = `${way} ${rank} ${Math.round(moment * undisturbed.ms)} ${file}`
-      const flags = ['--timeout', String(TIMEOUT_S), ...(restarts ? ['--max-restarts', '2'] : [])]
-      const { code, sha, stderr, endedAt } = await train(here, flags, chaos)
-      if (restarts || !existsSync(file)) {
-        expect([code, sha], stderr).toEqual([0, undisturbed.sha])
-        return
-      }
-      expect(code, stderr).not.toBe(0)
-      const patience = SOON_MS + (way === 'SIGSTOP' ? TIMEOUT_S * 1000 : 0)
-      expect(endedAt - Number(readFileSync(file, 'utf8'))).toBeLessThan(patience)
-      const last = stderr.trimEnd().split('\n').at(-1)
-      // Asked to end while it trains, it takes the others along: all save.
-      if (code !== 143) expect(last).toMatch(new RegExp(`^ddp-launch: rank ${rank} `))
-    },
-  )
-})

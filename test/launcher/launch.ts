@@ -20,10 +20,15 @@ export function fixture(name: string): string {
   return fileURLToPath(new URL(`./fixtures/${name}`, import.meta.url))
 }
 
-export function start(args: readonly string[], env: Record<string, string> = {}): Launched {
+/** @param main node's own arguments: the launcher from source, unless they say another. */
+export function start(
+  args: readonly string[],
+  env: Record<string, string> = {},
+  main: readonly string[] = ['--import', 'tsx', MAIN],
+): Launched {
   const { PATH, HOME, TMPDIR } = process.env
   // With that tsconfig an example's 'lockstep' is the source too, not dist.
-  const child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], {
+  const child = spawn(process.execPath, [...main, ...args], {
     cwd: ROOT,
     env: { PATH, HOME, TMPDIR, TSX_TSCONFIG_PATH: join(ROOT, 'tsconfig.source.json'), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

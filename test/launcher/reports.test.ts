@@ -52,4 +52,12 @@ describe('a rank that the others wait for in vain', () => {
     expect(stderr).toMatch(/\nddp-launch: rank 1: it is stopped: somebody has sent it SIGSTOP/)
     expect(stderr).toMatch(/\nddp-launch: rank 1 \(pid \d+\) kept the others waiting; [^\n]*\n$/)
   })
+
+  it('is said to be stopped though nobody waits for it any more', async () => {
+    const { code, stderr } = await launch(['--nproc', '2', '--timeout', '0.1', fixture('stops-itself.mjs')])
+    expect(stderr).toMatch(
+      /^ddp-launch: rank 1 \(pid \d+\) failed with exit code 1: it is stopped: somebody has sent it SIGSTOP [^\n]*\n$/,
+    )
+    expect(code).toBe(1)
+  })
 })

@@ -122,6 +122,13 @@ describe('root cause', () => {
     )
   })
 
+  it('is the rank that was asked to end, not those that end with it', () => {
+    const along = { code: 143, at: 1, failure: failure('asked elsewhere', { secondary: true, at: 1 }) }
+    expect(findRootCause([state(0, along), state(1, { code: 143, at: 2 })]).report).toMatch(
+      /^ddp-launch: rank 1 \(pid 101\) ended with exit code 143: /,
+    )
+  })
+
   it.each([
     [{ code: 3 }, 3, 'ddp-launch: rank 0 (pid 100) ended with exit code 3'],
     [{ code: null, signal: 'SIGSEGV' }, 139, 'ddp-launch: rank 0 (pid 100) was killed by SIGSEGV'],

@@ -5,6 +5,7 @@
  */
 import { writeSync } from 'node:fs'
 import { describeExit, describeFailure, type Failure } from './failure.js'
+import { wasAskedToStop } from './stop-request.js'
 import { REPORT_FD_VARIABLE } from './variables.js'
 
 const INSTALLED = Symbol.for('lockstep.errorReporter')
@@ -32,7 +33,7 @@ export function installErrorReporter(): void {
     process.exit(failure.exitCode)
   })
   process.on('exit', (exitCode) => {
-    const failure = isReported || exitCode === 0 ? undefined : describeExit(exitCode)
+    const failure = isReported || exitCode === 0 ? undefined : describeExit(exitCode, wasAskedToStop())
     if (failure) report(failure)
   })
 }

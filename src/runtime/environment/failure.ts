@@ -48,9 +48,10 @@ export const ASKED_EXIT_CODE = 143
 /**
  * Where the script has called process.exit; to be asked in an 'exit' listener. Undefined when it has not (Node ends with
  * an exit code of its own, or process.exitCode was set), and when it was asked to end.
+ * @param wasAsked whether this very process was, if it takes such requests.
  */
-export function describeExit(exitCode: number): Failure | undefined {
-  if (exitCode === ASKED_EXIT_CODE) return undefined
+export function describeExit(exitCode: number, wasAsked?: boolean): Failure | undefined {
+  if (exitCode === ASKED_EXIT_CODE) return wasAsked === false ? askedElsewhere() : undefined
   const limit = Error.stackTraceLimit
   Error.stackTraceLimit = 50
   const frames = new Error().stack?.split('\n') ?? []
@@ -60,6 +61,15 @@ export function describeExit(exitCode: number): Failure | undefined {
   if (caller === undefined) return undefined
   const text = `process.exit(${exitCode}) was called ${caller}`
   return { text, oneLine: false, exitCode, secondary: false, timedOut: false, at: Date.now() }
+}
+
+/** All ranks of a job end when one is asked to: that one is named. */
+function askedElsewhere(): Failure {
+  const text = 'ended because another rank was asked to (SIGTERM)'
+  return {
+    ...{ text, oneLine: true, exitCode: ASKED_EXIT_CODE, secondary: true, timedOut: false },
+    at: Date.now(),
+  }
 }
 
 /** The text of a report, back to a `Failure`; undefined for anything else that was written there. */

@@ -30,3 +30,8 @@ export async function stopRequested(): Promise<boolean> {
   await setImmediate()
   return state.isAsked
 }
+
+/** Whether this process was; undefined when its script never asks. */
+export function wasAskedToStop(): boolean | undefined {
+  return (globalThis as { [STATE]?: State })[STATE]?.isAsked
+}
