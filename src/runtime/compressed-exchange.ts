@@ -1,6 +1,7 @@
 /**
- * Sums a model's gradients over all ranks with fewer bytes: large tensors through a compressor, group by group, and all
- * others (biases, norms, the stats) in one exact all-reduce before them. It does not know what the numbers mean.
+ * Sums a model's gradients over all ranks with fewer bytes: large tensors through a compressor, bucket by bucket, after the
+ * pass or each as soon as the backward pass has made it; and all others (biases, norms, the stats) in one exact all-reduce.
+ * The buckets, and so the results, are the same either way. It does not know what the numbers mean.
  */
 import type { Communicator } from '../collectives/communicator.js'
 import {
@@ -10,92 +11,151 @@ import {
   pack,
   unpack,
 } from '../collectives/compression/compressor.js'
+import { Awaited, type Bucket, bucketsFromTheEnd, type TensorBucket } from './buckets.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
-import type { Bucket, GradientExchange } from './gradient-exchange.js'
+import { everybody, type GradientExchange } from './gradient-exchange.js'
+import { l2Norm } from './optimizers/norm.js'
 import type { TensorRange } from './optimizers/optimizer.js'
 import { timelineOf } from './timeline.js'
 
 /** Smaller tensors, and vectors whatever their size, would lose more than they save. */
 const LEAST_ELEMENTS = 1024
 
-interface Group {
+interface Part extends Bucket {
+  /** What of it is compressed: its large tensors. */
   readonly tensors: readonly Float32Array[]
-  readonly elements: number
-  /** In the buffer, one behind the last element. */
-  readonly end: number
   readonly sum: CompressedSum
-  /** Of its own, so that groups need not wait for each other in an order that all ranks keep. */
+  /** Of its own, so that buckets need not wait for each other in an order that all ranks keep. */
   readonly links: Communicator
 }
 
 export class CompressedExchange implements GradientExchange {
   readonly state: readonly NamedTensor[]
-  readonly needsFinite = true
-  private readonly groups: readonly Group[]
+  readonly inOrder = false
+  bad = false
+  private readonly parts: readonly Part[]
   /** The stats and small tensors, in the buffer and packed. */
   private readonly small: readonly Float32Array[]
   private readonly packed: Float32Array
+  /** Of what has set out before all ranks have agreed on this step. */
+  private readonly remembered = new Map<Float32Array, Float32Array>()
+  private readonly plan: readonly TensorBucket[]
+  private awaited: Awaited
+  private sums: (Promise<void> | undefined)[] = []
+  private before = 0
   private logged = false
 
   /**
    * @param buffer stats, then gradients from `stats` on
    * @param tensors what lies in the gradients, in ascending order
-   * @param bytes large tensors travel together up to about so many
+   * @param bytes tensors travel together up to about so many
    * @param log told once what is compressed, and what it brought
    */
   constructor(
     private readonly links: Communicator,
     private readonly compressor: Compressor,
     private readonly buffer: Float32Array,
-    stats: number,
+    private readonly stats: number,
     private readonly tensors: readonly TensorRange[],
     bytes: number,
     private readonly log: (line: string) => void,
   ) {
     const view = ({ start, end }: TensorRange) => buffer.subarray(stats + start, stats + end)
-    const large = tensors.filter(isLarge)
     this.small = [buffer.subarray(0, stats), ...tensors.filter((tensor) => !isLarge(tensor)).map(view)]
     this.packed = new Float32Array(this.small.reduce((sum, { length }) => sum + length, 0))
-    const everybody = Array.from({ length: links.size }, (_, rank) => rank)
-    this.groups = grouped(large, bytes / 4).map((group) => ({
-      tensors: group.map(view),
-      elements: group.reduce((sum, { start, end }) => sum + end - start, 0),
-      end: stats + group.at(-1)!.end,
-      sum: compressor.create(group, links.size),
-      links: links.group(everybody),
-    }))
-    this.state = this.groups.flatMap(({ sum }, i) =>
+    this.plan = bucketsFromTheEnd(tensors, stats, buffer.length, bytes)
+    this.parts = this.plan.map(({ start, end, positions }) => {
+      const large = positions.map((position) => tensors[position]!).filter(isLarge)
+      return {
+        ...{ start, end, tensors: large.map(view), links: everybody(links) },
+        sum: large.length > 0 ? compressor.create(large, links.size) : NOTHING,
+      }
+    })
+    this.awaited = new Awaited(this.plan)
+    this.state = this.parts.flatMap(({ sum }, i) =>
       Object.entries(sum.state).map(([name, data]) => ({ name: `${i}/${name}`, shape: [data.length], data })),
     )
   }
 
-  async *sum(moment: Moment): AsyncGenerator<Bucket> {
-    const { buffer, small, packed, groups } = this
-    const before = this.links.bytesSent
-    pack(packed, small)
-    await this.links.allReduce(packed)
-    unpack(small, packed)
-    // Whoever finds in the stats that this step is not to be stops here, before errors are fed back.
-    yield { start: 0, end: small[0]!.length }
-    const timeline = timelineOf(this.links)
-    const sums = groups.map(({ sum, tensors, links }, i) => {
-      const exchange = () => sum.sum(links, tensors, moment)
-      const name = `${this.compressor.name}, bucket ${i + 1}`
-      return timeline ? timeline.during('compression', name, exchange) : exchange()
-    })
-    for (const sum of sums) sum.catch(() => {}) // thrown below
-    let start = small[0]!.length
-    try {
-      for (const [i, { end }] of groups.entries()) {
-        await sums[i]
-        yield { start, end }
-        start = end
-      }
-    } finally {
-      await Promise.allSettled(sums)
+  made(positions: readonly number[], moment: Moment): void {
+    this.awaited.made(positions)
+    this.open()
+    for (const [i, part] of this.parts.entries()) {
+      if (this.sums[i] !== undefined || !this.awaited.isComplete(i)) continue
+      for (const data of Object.values(part.sum.state)) this.remember(data)
+      this.check(part)
+      this.begin(i, moment)
     }
-    if (start < buffer.length) yield { start, end: buffer.length }
-    this.report(this.links.bytesSent - before)
+  }
+
+  async *sum(moment: Moment): AsyncGenerator<Bucket> {
+    const { parts, small, packed, stats } = this
+    this.open()
+    for (const [i, part] of parts.entries()) if (this.sums[i] === undefined) this.check(part)
+    if (this.bad) small[0]![2] = 1
+    let agreed = false
+    try {
+      pack(packed, small)
+      await this.links.allReduce(packed)
+      unpack(small, packed)
+      // Whoever finds in the stats that this step is not to be stops here.
+      yield { start: 0, end: stats }
+      agreed = true
+      for (const i of parts.keys()) if (this.sums[i] === undefined) this.begin(i, moment)
+      for (const [i, { start, end }] of parts.entries()) {
+        await this.sums[i]
+        yield { start, end }
+      }
+      this.report(this.links.bytesSent - this.before)
+    } finally {
+      await Promise.allSettled(this.sums)
+      if (!agreed) this.restore()
+      this.sums = []
+      this.awaited = new Awaited(this.plan)
+    }
+  }
+
+  /** A step begins, unless it has. */
+  private open(): void {
+    if (this.sums.length > 0) return
+    this.sums = this.parts.map(() => undefined)
+    this.bad = false
+    this.before = this.links.bytesSent
+  }
+
+  /** What is not finite does not set out: it would be in other ranks' memories, too. */
+  private check(part: Part): void {
+    const gradients = this.buffer.subarray(part.start, part.end)
+    if (Number.isFinite(l2Norm(gradients))) return
+    gradients.fill(0)
+    this.bad = true
+  }
+
+  private begin(i: number, moment: Moment): void {
+    const part = this.parts[i]!
+    if (part.tensors.length === 0) {
+      this.sums[i] = Promise.resolve()
+      return
+    }
+    const exchange = () => part.sum.sum(part.links, part.tensors, moment)
+    const timeline = timelineOf(this.links)
+    const name = `${this.compressor.name}, bucket ${i + 1}`
+    const sum = timeline ? timeline.during('compression', name, exchange) : exchange()
+    sum.catch(() => {}) // thrown by sum()
+    this.sums[i] = sum
+  }
+
+  private remember(data: Float32Array): void {
+    const copy = this.remembered.get(data)
+    if (copy) copy.set(data)
+    else this.remembered.set(data, data.slice())
+  }
+
+  private restore(): void {
+    for (const [i, { sum }] of this.parts.entries()) {
+      if (this.sums[i] === undefined) continue
+      for (const data of Object.values(sum.state)) data.set(this.remembered.get(data)!)
+    }
   }
 
   /** Once, as soon as it brings something: a warm-up does not. */
@@ -105,10 +165,10 @@ export class CompressedExchange implements GradientExchange {
     const plain = (2 * (size - 1) * 4 * elements) / size
     if (this.logged || sent > 0.9 * plain) return
     this.logged = true
-    const [tensors, large] = [this.groups.flatMap((group) => group.tensors), this.groups]
-    const compressed = large.reduce((sum, group) => sum + group.elements, 0)
+    const large = this.tensors.filter(isLarge)
+    const compressed = large.reduce((sum, { start, end }) => sum + end - start, 0)
     this.log(
-      `gradients travel as ${this.compressor.name}: ${tensors.length} of ${this.tensors.length} tensors, ` +
+      `gradients travel as ${this.compressor.name}: ${large.length} of ${this.tensors.length} tensors, ` +
         `${((100 * compressed) / elements).toFixed(1)} % of ${elements} numbers; a rank sends ${mb(sent)} a step, ` +
         `${(plain / sent).toFixed(1)} times less than the ${mb(plain)} of float32`,
     )
@@ -117,20 +177,6 @@ export class CompressedExchange implements GradientExchange {
 
 const isLarge = ({ shape, start, end }: TensorRange) => shape.length > 1 && end - start >= LEAST_ELEMENTS
 
-/** Cuts a list of tensors into runs of up to about `elements`, at least one tensor each. */
-function grouped(tensors: readonly TensorRange[], elements: number): TensorRange[][] {
-  const groups: TensorRange[][] = []
-  let room = 0
-  for (const tensor of tensors) {
-    const length = tensor.end - tensor.start
-    if (length > room || groups.length === 0) {
-      groups.push([])
-      room = elements
-    }
-    groups.at(-1)!.push(tensor)
-    room -= length
-  }
-  return groups
-}
+const NOTHING: CompressedSum = { state: {}, sum: async () => {} }
 
 const mb = (bytes: number) => `${(bytes / 1e6).toFixed(2)} MB`

@@ -18,8 +18,11 @@ export interface DdpOptions extends EngineOptions {
   readonly optimizer: Optimizer | tf.Optimizer
   /** Of dropout and other random layers; each rank and step draws its own numbers from it. */
   readonly seed?: number
-  /** Gradients travel in buckets of about this many bytes. */
-  readonly bucketBytes?: number
+  /**
+   * Gradients travel in buckets of about this many bytes. By default of 4 MiB, compressed 1 MiB; two ranks on a network try
+   * other sizes in the first steps, as more do with `auto`. (With more than two, what proves fastest may change the last bit.)
+   */
+  readonly bucketBytes?: number | 'auto'
   /**
    * Where the time of a step goes, by operator and layer, printed by rank 0 after step 12 of this run, and a trace of each
    * rank in this directory. `ddp-launch --profile` goes before it.
@@ -33,8 +36,8 @@ export interface DdpOptions extends EngineOptions {
   readonly compression?: string
   /**
    * Exchange gradients while the backward pass still computes, which is cut into so many segments for it; 1: after it.
-   * `auto` (default): what proves fastest in the first steps. In shared memory, with a compressor and without the
-   * compiler it is always after it.
+   * `auto` (default): what proves fastest in the first steps. In shared memory and without the compiler it is always
+   * after it. The training is the same, bit for bit.
    */
   readonly overlap?: number | 'auto'
   /**
@@ -71,8 +74,8 @@ export interface EvaluationResult {
 /** @throws LockstepError naming the first option that is no value of its kind. */
 export function checkOptions({ seed = 0, bucketBytes = 1, overlap = 'auto' }: DdpOptions): void {
   if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
-  if (!(bucketBytes > 0))
-    throw new LockstepError(`bucketBytes is ${bucketBytes}: expected a number of bytes above 0`)
+  if (bucketBytes !== 'auto' && !(bucketBytes > 0))
+    throw new LockstepError(`bucketBytes is ${bucketBytes}: expected auto, or a number of bytes above 0`)
   if (overlap !== 'auto' && !(Number.isInteger(overlap) && overlap >= 1))
     throw new LockstepError(
       `overlap is ${overlap}: expected auto, or segments of the backward pass (1, 2, …)`,

@@ -36,7 +36,7 @@ import { Profiler } from './profile.js'
 import { CompileReport } from './profile-compile.js'
 import { requireSame } from './require-same.js'
 import { joinClocks, type StepClock } from './step-clock.js'
-import { averagedStep } from './steps/choose-exchange.js'
+import { averagedStep, BUCKET_BYTES } from './steps/choose-exchange.js'
 import { Passes } from './steps/passes.js'
 import type { TrainingStep } from './steps/step.js'
 import { ZeroStep } from './steps/zero.js'
@@ -52,9 +52,6 @@ export interface ModelPart {
   of(model: Model): Model
   checkpoints(parameters: Parameters, optimizer: Optimizer): Checkpoints
 }
-
-/** Small enough that the optimizer starts while most gradients are still travelling, large enough to fill the links. */
-const BUCKET_BYTES = 4 * 2 ** 20
 
 export class Ddp {
   private readonly model: Model
@@ -86,7 +83,7 @@ export class Ddp {
     part?: ModelPart,
   ) {
     checkOptions(options)
-    const { seed = 0, compression = 'none', zero = 0, bucketBytes = BUCKET_BYTES } = options
+    const { seed = 0, compression = 'none', zero = 0, bucketBytes = 'auto' } = options
     const { rank, size } = links
     const warn = (line: string) => rank === 0 && console.error(`lockstep: ${line}`)
     const model = modelOf(source, [options.loss ?? []].flat().map(lossOf))
@@ -97,7 +94,8 @@ export class Ddp {
     this.seed = seed
     this.compression = compression
     const level = size === 1 ? 0 : zero
-    this.sharding = { level, rank, size, unitFloats: Math.ceil(bucketBytes / 4), turns: links.share ? 1 : 2 }
+    const unitFloats = Math.ceil((bucketBytes === 'auto' ? BUCKET_BYTES : bucketBytes) / 4)
+    this.sharding = { level, rank, size, unitFloats, turns: links.share ? 1 : 2 }
     this.parameters = new Parameters(this.model.parameters, optimizer.slots, this.sharding)
     this.profiler = Profiler.from(options.profile, rank)
     this.timeline = timelineOf(links)
@@ -118,8 +116,7 @@ export class Ddp {
     const observers = { clock: this.clock, metrics, lane }
     this.passes = new Passes(this.computing, this.model, parameters, seed, rank, observers)
     const place = { links, parameters, optimizer, passes: this.passes, observers }
-    this.training =
-      level > 0 ? new ZeroStep(place, this.sharding) : averagedStep(place, { ...options, bucketBytes }, warn)
+    this.training = level > 0 ? new ZeroStep(place, this.sharding) : averagedStep(place, options, warn)
     this.checkpoints =
       part?.checkpoints(parameters, optimizer) ??
       new DdpCheckpoints(links, parameters, optimizer, this.training.state)

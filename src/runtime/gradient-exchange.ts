@@ -1,10 +1,11 @@
 /**
  * Sums a flat buffer over all ranks, bucket by bucket, so that the first buckets can be used while later ones are
- * still on the wire (Li et al. 2020, "PyTorch Distributed", section 3.2.2). It does not know what the numbers mean.
+ * still on the wire. It does not know what the numbers mean.
  */
 import type { Communicator } from '../collectives/communicator.js'
 import type { Moment } from '../collectives/compression/compressor.js'
 import type { Update } from '../compiler/program.js'
+import { type Bucket, equalBuckets } from './buckets.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
 
 /**
@@ -30,38 +31,36 @@ export async function averageOverRanks(
   })
 }
 
-export interface Bucket {
-  /** Positions in the buffer, in floats; start inclusive, end exclusive. */
-  readonly start: number
-  readonly end: number
-}
-
-/** Cuts `length` floats into buckets of about `bytes` bytes, on 64-byte borders; the last may be smaller. */
-function bucketsOf(length: number, bytes: number): Bucket[] {
-  const floats = Math.max(16, Math.floor(bytes / 64) * 16)
-  return Array.from({ length: Math.ceil(length / floats) }, (_, i) => ({
-    start: i * floats,
-    end: Math.min(length, (i + 1) * floats),
-  }))
-}
-
 /** How the ranks' gradients become their sum. */
 export interface GradientExchange {
   /** What this rank must remember to go on just so: part of a checkpoint, and another on every rank. */
   readonly state: readonly NamedTensor[]
-  /** Whether a NaN would be remembered, so that a step with one must not be begun. */
-  readonly needsFinite: boolean
+  /** Whether this rank's gradients were not finite in the latest sum; false where nobody looks, as nothing is remembered. */
+  readonly bad: boolean
+  /** Whether buckets come in ascending order. If not, each but the stats holds whole tensors. */
+  readonly inOrder: boolean
   /**
-   * Sums the buffer over all ranks and yields its parts as they are done, in order. Those not yet yielded must be left
-   * alone until then. Whoever stops early may use the links again once the generator has returned.
+   * One that can begin during a pass: gradients of the tensors at `positions` are in the buffer for good, and so are the
+   * stats. What is complete sets out.
+   */
+  made?(positions: readonly number[], moment: Moment): void
+  /**
+   * Sums the buffer over all ranks and yields its parts as they are done, the stats first. Those not yet yielded must be left
+   * alone until then. Whoever stops after the stats gets everything remembered back as it was before this step, and may use
+   * the links again once the generator has returned.
    */
   sum(moment: Moment): AsyncGenerator<Bucket>
 }
 
+/** All of these ranks as a group, whose calls wait for no others and no others for them. */
+export const everybody = (links: Communicator): Communicator =>
+  links.group(Array.from({ length: links.size }, (_, rank) => rank))
+
 /** All-reduces of all buckets at once. */
 export class ExactExchange implements GradientExchange {
   readonly state = []
-  readonly needsFinite = false
+  readonly bad = false
+  readonly inOrder = true
   private readonly buckets: readonly Bucket[]
 
   constructor(
@@ -69,7 +68,7 @@ export class ExactExchange implements GradientExchange {
     private readonly buffer: Float32Array,
     bucketBytes: number,
   ) {
-    this.buckets = bucketsOf(buffer.length, bucketBytes)
+    this.buckets = equalBuckets(buffer.length, bucketBytes)
   }
 
   async *sum(): AsyncGenerator<Bucket> {

@@ -1,7 +1,7 @@
 /** Exchanging gradients during the backward pass: the same training, begun early, chosen by what is fastest. */
 import { expect, test } from 'vitest'
+import type { Communicator } from '../../src/collectives/communicator.js'
 import { adam, clipByGlobalNorm, lamb, type Optimizer } from '../../src/runtime/optimizers/index.js'
-import { OverlapTuner } from '../../src/runtime/overlap-tuner.js'
 import { OverlappedExchange } from '../../src/runtime/overlapped-exchange.js'
 import { GROUPS } from '../collectives/groups.js'
 import { asRanks, failures, samples, tinyModel } from './ranks.js'
@@ -55,28 +55,28 @@ test('a NaN is an error on every rank, naming where', async () => {
 
 const TENSORS = [0, 1, 2].map((i) => ({ name: `${i}`, shape: [32], start: 32 * i, end: 32 * i + 32 }))
 
-test('a bucket sets out when all of it is there and those after it have, not before', async () => {
+test('a bucket sets out when all of it is there and those after it have, not before; the stats wait for none', async () => {
   const links = await GROUPS[0]!.connect(2)
   const [first, second] = links.map((link) => {
     const begun: number[] = []
-    const watched = Object.create(link, {
-      allReduce: {
-        value: (data: Float32Array) => {
-          begun.push(data.byteOffset / 4)
-          return link.allReduce(data)
-        },
+    const watched = {
+      size: 2,
+      group: (ranks: readonly number[]) => link.group(ranks),
+      allReduce: (data: Float32Array) => {
+        begun.push(data.byteOffset / 4)
+        return link.allReduce(data)
       },
-    })
+    } as unknown as Communicator
     const buffer = new Float32Array(16 + 96).fill(1)
     return { buffer, begun, exchange: new OverlappedExchange(watched, buffer, 16, TENSORS, 128) }
   })
   first!.exchange.made([1])
-  expect(first!.begun).toEqual([0])
+  expect(first!.begun).toEqual([])
   first!.exchange.made([2])
-  expect(first!.begun).toEqual([0, 16 + 64, 16 + 32])
+  expect(first!.begun).toEqual([16 + 64, 16 + 32])
   // The other rank makes them in another order, and all at once.
   second!.exchange.made([2, 0, 1])
-  expect(second!.begun).toEqual([0, 16 + 64, 16 + 32, 16])
+  expect(second!.begun).toEqual([16 + 64, 16 + 32, 16])
   const order: number[][] = [[], []]
   await Promise.all(
     [first!, second!].map(async ({ exchange }, rank) => {
@@ -87,31 +87,6 @@ test('a bucket sets out when all of it is there and those after it have, not bef
   expect(order[1]).toEqual(order[0])
   expect(first!.buffer.every((x) => x === 2)).toBe(true)
   await Promise.all(links.map((link) => link.close()))
-})
-
-test('the tuner keeps what is fastest on the slowest rank, and says so', async () => {
-  const milliseconds = [
-    { 1: 100, 3: 60, 6: 90 },
-    { 1: 100, 3: 80, 6: 70 },
-  ] as Record<number, number>[]
-  const links = await GROUPS[0]!.connect(2)
-  const said: string[] = []
-  const tuners = links.map((link) => new OverlapTuner(link, (line) => said.push(line)))
-  for (let step = 0; step < 20; step++)
-    await Promise.all(tuners.map((tuner, rank) => tuner.took(milliseconds[rank]![tuner.segments]!)))
-  expect(tuners.map(({ segments }) => segments)).toEqual([3, 3])
-  expect(said[0]).toBe(
-    'a step by segments of the backward pass: 1: 100.0 ms, 3: 80.0 ms, 6: 90.0 ms; gradients are exchanged during it, ' +
-      'in 3 segments',
-  )
-  await Promise.all(links.map((link) => link.close()))
-})
-
-test('no gain, no overlap', async () => {
-  const [link] = await GROUPS[0]!.connect(1)
-  const tuner = new OverlapTuner(link!, () => {})
-  for (let step = 0; step < 15; step++) await tuner.took(tuner.segments === 1 ? 100 : 99)
-  expect(tuner.segments).toBe(1)
 })
 
 test('wrong uses', async () => {

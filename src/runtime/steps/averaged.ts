@@ -4,17 +4,20 @@
  */
 import { add } from '../../collectives/kernels/kernels.js'
 import type { BatchInputs } from '../batch.js'
-import { averageOverRanks, type Bucket, type GradientExchange } from '../gradient-exchange.js'
+import type { Bucket } from '../buckets.js'
+import { averageOverRanks, type GradientExchange } from '../gradient-exchange.js'
 import { l2Norm } from '../optimizers/norm.js'
 import { partOf, updatable } from '../optimizers/ranges.js'
-import type { OverlappedExchange } from '../overlapped-exchange.js'
 import { STATS } from '../parameters.js'
 import { notFinite, type StepOutcome, type TrainingStep, type Workplace } from './step.js'
 
-/** An exchange for passes in several segments, and in how many; told how long each step took. */
-export interface Overlap {
-  readonly exchange: OverlappedExchange
-  readonly choice: { readonly segments: number; took?(milliseconds: number): Promise<void> }
+/** How gradients travel in the next step, the same on every rank; it may change from step to step. */
+export interface Choice {
+  readonly exchange: GradientExchange
+  /** Of the backward pass; 1: the exchange begins after it. */
+  readonly segments: number
+  /** Is told how long each step took. All ranks must call it together. */
+  took?(milliseconds: number): Promise<void>
 }
 
 export class AveragedStep implements TrainingStep {
@@ -22,44 +25,35 @@ export class AveragedStep implements TrainingStep {
 
   constructor(
     private readonly place: Workplace,
-    private readonly exchange: GradientExchange,
-    private readonly overlap: Overlap | undefined,
+    private readonly choice: Choice,
   ) {}
 
   get state() {
-    return this.exchange.state
+    return this.choice.exchange.state
   }
 
   async take(number: number, x: BatchInputs, y: BatchInputs): Promise<StepOutcome> {
     const start = performance.now()
     const { links, parameters, passes, observers } = this.place
-    const { stats, gradients } = parameters
+    const { stats } = parameters
+    const { exchange, segments } = this.choice
+    let own: { readonly loss: number; readonly samples: number } | undefined
+    const made = (positions: readonly number[]) => {
+      own ??= { loss: stats[0]! / stats[1]!, samples: stats[1]! } // before the stats set out
+      exchange.made!(positions, { step: number, samples: own.samples })
+    }
     // What waits from `accumulate` must be added first.
-    const overlapped = this.accumulating || this.overlap?.choice.segments === 1 ? undefined : this.overlap
-    let ownLoss: number | undefined
-    const pass = await passes.run(
-      x,
-      y,
-      overlapped && {
-        segments: overlapped.choice.segments,
-        made: (positions) => {
-          ownLoss ??= stats[0]! / stats[1]! // before the stats set out
-          overlapped.exchange.made(positions)
-        },
-      },
-    )
-    ownLoss ??= pass.loss
-    const exchange = overlapped?.exchange ?? this.exchange
+    const early = segments > 1 && !this.accumulating && exchange.made !== undefined
+    const pass = await passes.run(x, y, early ? { segments, made } : undefined)
+    own ??= pass
     if (this.accumulating) add(parameters.reduced, parameters.sums)
     this.accumulating = false
-    const ownBad = exchange.needsFinite && !Number.isFinite(l2Norm(gradients))
-    if (ownBad) stats[2] = 1
     const averages = averageOverRanks(links, pass.updates, pass.samples)
     // Awaited below; when the gradients fail first, its own failure has nothing to add.
     averages.catch(() => {})
     let result: { loss: number; samples: number } | undefined
     let squares = observers.metrics?.wantsGradientNorm ? 0 : undefined
-    const update = this.updatesOf(number, overlapped === undefined)
+    const update = this.updatesOf(number, exchange.inOrder)
     for await (const bucket of exchange.sum({ step: number, samples: pass.samples })) {
       if (result === undefined) {
         const [loss, samples, bad] = stats as unknown as [number, number, number]
@@ -73,9 +67,9 @@ export class AveragedStep implements TrainingStep {
     }
     const states = await averages
     observers.clock?.mark('exchange')
-    if (result === undefined) throw await notFinite(this.place, number, ownLoss, ownBad)
+    if (result === undefined) throw await notFinite(this.place, number, own.loss, exchange.bad)
     passes.takeOver(states)
-    await this.overlap?.choice.took?.(performance.now() - start)
+    await this.choice.took?.(performance.now() - start)
     return {
       ...result,
       gradientNorm: squares === undefined ? undefined : Math.sqrt(squares) / result.samples,

@@ -1,32 +1,70 @@
-/** Which exchange a plain step uses: all buckets at once, during the backward pass, or compressed. */
+/** How a plain step exchanges gradients: all buckets at once, as the backward pass makes them, or compressed either way. */
 import { compressorByName } from '../../collectives/compression/compression.js'
+import { bucketsFromTheEnd } from '../buckets.js'
 import { CompressedExchange } from '../compressed-exchange.js'
 import type { DdpOptions } from '../ddp-options.js'
+import { ExchangeTuner } from '../exchange-tuner.js'
 import { ExactExchange } from '../gradient-exchange.js'
-import { OverlapTuner } from '../overlap-tuner.js'
 import { OverlappedExchange } from '../overlapped-exchange.js'
 import { STATS } from '../parameters.js'
-import { AveragedStep } from './averaged.js'
+import { AveragedStep, type Choice } from './averaged.js'
 import type { Workplace } from './step.js'
 
-type ExchangeOptions = Pick<DdpOptions, 'compression' | 'overlap'> & { readonly bucketBytes: number }
+const MIB = 2 ** 20
+/** Small enough that the optimizer starts while most gradients are still travelling, large enough to fill the links. */
+export const BUCKET_BYTES = 4 * MIB
+/** Compressed they are small, and have further to go: some are there before the backward pass is over. */
+const COMPRESSED_BUCKET_BYTES = 1 * MIB
+const OTHER_BUCKET_BYTES = [1 * MIB, 16 * MIB]
 
 export function averagedStep(
   place: Workplace,
-  { compression = 'none', overlap = 'auto', bucketBytes }: ExchangeOptions,
+  { compression = 'none', overlap = 'auto', bucketBytes }: DdpOptions,
   log: (line: string) => void,
 ): AveragedStep {
   const { links, parameters } = place
   const { reduced, tensors } = parameters
-  const compressor = compressorByName(compression)
-  if (compressor !== undefined && links.size > 1) {
-    const exchange = new CompressedExchange(links, compressor, reduced, STATS, tensors, bucketBytes, log)
-    return new AveragedStep(place, exchange, undefined)
-  }
-  const exchange = new ExactExchange(links, reduced, bucketBytes)
+  const named = compressorByName(compression)
+  const compressor = links.size > 1 ? named : undefined
+  const usual = compressor ? COMPRESSED_BUCKET_BYTES : BUCKET_BYTES
+  const given = bucketBytes === 'auto' ? undefined : bucketBytes
+  const bytes = given ?? usual
+  const exchangeBy = (bucketBytes: number) =>
+    compressor
+      ? new CompressedExchange(links, compressor, reduced, STATS, tensors, bucketBytes, log)
+      : new OverlappedExchange(links, reduced, STATS, tensors, bucketBytes)
+
   // In shared memory it is this very thread that reduces: nothing could go on beside its computing.
-  if (links.size === 1 || links.share !== undefined) return new AveragedStep(place, exchange, undefined)
-  const choice = overlap === 'auto' ? new OverlapTuner(links, log) : { segments: overlap }
-  const overlapped = new OverlappedExchange(links, reduced, STATS, tensors, bucketBytes)
-  return new AveragedStep(place, exchange, { exchange: overlapped, choice })
+  if (links.size === 1 || links.share !== undefined) {
+    const exchange = compressor ? exchangeBy(bytes) : new ExactExchange(links, reduced, bytes)
+    return new AveragedStep(place, { exchange, segments: 1 })
+  }
+  // Two ranks' sums are the same in whatever buckets; what compressors remember is kept by bucket.
+  const maySize = !compressor && given === undefined && (links.size === 2 || bucketBytes === 'auto')
+  const countOf = (size: number) => bucketsFromTheEnd(tensors, STATS, reduced.length, size).length
+  const sizes = [bytes, ...(maySize ? OTHER_BUCKET_BYTES : [])]
+  const different = sizes.filter(
+    (size, i) => sizes.findIndex((each) => countOf(each) === countOf(size)) === i,
+  )
+  const segments = overlap === 'auto' ? undefined : overlap
+  return new AveragedStep(place, tuned(new ExchangeTuner(links, log, segments, different), exchangeBy))
+}
+
+/** What a tuner says, with an exchange for it. */
+function tuned(tuner: ExchangeTuner, exchangeBy: (bucketBytes: number) => Choice['exchange']): Choice {
+  let { bucketBytes } = tuner.plan
+  let exchange = exchangeBy(bucketBytes)
+  return {
+    get exchange() {
+      if (tuner.plan.bucketBytes !== bucketBytes) {
+        bucketBytes = tuner.plan.bucketBytes
+        exchange = exchangeBy(bucketBytes)
+      }
+      return exchange
+    },
+    get segments() {
+      return tuner.plan.segments
+    },
+    took: (milliseconds) => tuner.took(milliseconds),
+  }
 }
