@@ -18,6 +18,8 @@ export interface GptOptions {
   readonly width?: number
   readonly heads?: number
   readonly depth?: number
+  /** Logits are products with the tokens' embeddings (GPT-2's way): one matrix for both, under the name of the embedding's. */
+  readonly tied?: boolean
   readonly seed?: number
 }
 
@@ -29,11 +31,19 @@ export const GPT_PLAN = {
 } as const
 
 /**
- * Token numbers int32 [batch, context] → logits [batch, context, vocabulary]. The head is untied and has no bias.
- * Parameters: 2 V w + T w + depth (12 w² + 13 w) + 2 w; 470,528 for the defaults.
+ * Token numbers int32 [batch, context] → logits [batch, context, vocabulary]. The head has no bias.
+ * Parameters: 2 V w + T w + depth (12 w² + 13 w) + 2 w, with a tied head V w less; 470,528 for the defaults.
  */
 export function gpt(options: GptOptions = {}): LayersModel {
-  const { vocabulary = 256, context = 64, width = 128, heads = 4, depth = 2, seed = 0 } = options
+  const {
+    vocabulary = 256,
+    context = 64,
+    width = 128,
+    heads = 4,
+    depth = 2,
+    tied = false,
+    seed = 0,
+  } = options
   let draws = seed * 1000
   const normal = () => initializers.randomNormal({ mean: 0, stddev: 0.02, seed: ++draws })
   const dense = (units: number, name: string, rest = {}) =>
@@ -45,16 +55,11 @@ export function gpt(options: GptOptions = {}): LayersModel {
     list.reduce((value, layer) => layer.apply(value) as SymbolicTensor, x)
 
   const tokens = input({ shape: [context], dtype: 'int32', name: 'tokens' })
-  let x = through(
-    tokens,
-    layers.embedding({
-      inputDim: vocabulary,
-      outputDim: width,
-      embeddingsInitializer: normal(),
-      name: 'token',
-    }),
-    new PositionEmbedding({ name: 'position', initializer: normal() }),
-  )
+  const sizes = { inputDim: vocabulary, outputDim: width, name: 'token' }
+  const token = tied
+    ? new TiedEmbedding({ ...sizes, initializer: normal() })
+    : layers.embedding({ ...sizes, embeddingsInitializer: normal() })
+  let x = through(tokens, token, new PositionEmbedding({ name: 'position', initializer: normal() }))
   for (let i = 0; i < depth; i++) {
     const attention = new CausalSelfAttention({ heads, initializer: normal, name: `block${i}_attention` })
     x = add(x, through(x, norm(`block${i}_norm1`), attention), `block${i}_residual1`)
@@ -63,7 +68,8 @@ export function gpt(options: GptOptions = {}): LayersModel {
     const down = dense(width, `block${i}_down`)
     x = add(x, through(x, norm(`block${i}_norm2`), up, gelu, down), `block${i}_residual2`)
   }
-  const logits = through(x, norm('norm'), dense(vocabulary, 'head', { useBias: false }))
+  const head = tied ? token : dense(vocabulary, 'head', { useBias: false })
+  const logits = through(x, norm('norm'), head)
   return model({ inputs: tokens, outputs: logits, name: 'gpt' })
 }
 
@@ -71,6 +77,56 @@ type Initializer = ReturnType<typeof initializers.randomNormal>
 
 /** A layer that is read back from a file gets its weights from there. */
 const fromFile = () => initializers.zeros()
+
+interface TiedEmbeddingOptions {
+  readonly inputDim: number
+  readonly outputDim: number
+  readonly name: string
+  readonly initializer?: Initializer
+}
+
+/**
+ * A layer to be called twice: token numbers [batch, context] → their vectors [batch, context, width], and vectors of that
+ * shape → their products with all tokens' vectors [batch, context, vocabulary].
+ */
+class TiedEmbedding extends layers.Layer {
+  static readonly className = 'LockstepTiedEmbedding'
+  readonly inputDim: number
+  readonly outputDim: number
+  private readonly initializer: Initializer
+  private embeddings!: LayerVariable
+
+  constructor({ inputDim, outputDim, initializer = fromFile(), ...config }: TiedEmbeddingOptions) {
+    super(config)
+    this.inputDim = inputDim
+    this.outputDim = outputDim
+    this.initializer = initializer
+  }
+
+  override build(): void {
+    const { inputDim, outputDim, initializer } = this
+    this.embeddings = this.addWeight('embeddings', [inputDim, outputDim], 'float32', initializer)
+    this.built = true
+  }
+
+  override computeOutputShape(shape: number[]): number[] {
+    return shape.length === 2 ? [...shape, this.outputDim] : [...shape.slice(0, -1), this.inputDim]
+  }
+
+  override getConfig(): tf.serialization.ConfigDict {
+    return { ...super.getConfig(), inputDim: this.inputDim, outputDim: this.outputDim }
+  }
+
+  override call(inputs: tf.Tensor | tf.Tensor[]): tf.Tensor {
+    return tf.tidy(() => {
+      const x = only(inputs)
+      const vectors = this.embeddings.read() as tf.Tensor2D
+      if (x.rank === 2) return tf.gather(vectors, tf.cast(x, 'int32'))
+      const rows = tf.reshape(x, [-1, this.outputDim]) as tf.Tensor2D
+      return tf.reshape(tf.matMul(rows, vectors, false, true), [...x.shape.slice(0, -1), vectors.shape[0]])
+    })
+  }
+}
 
 /** Adds a learned vector per position: [batch, context, width] → the same shape. */
 class PositionEmbedding extends layers.Layer {
@@ -159,6 +215,7 @@ class CausalSelfAttention extends layers.Layer {
 }
 
 // So that files of this model can be read: tf.loadLayersModel looks classes up by name.
+tf.serialization.registerClass(TiedEmbedding)
 tf.serialization.registerClass(PositionEmbedding)
 tf.serialization.registerClass(CausalSelfAttention)
 

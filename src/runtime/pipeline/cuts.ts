@@ -15,11 +15,12 @@ export type Balance = (typeof BALANCES)[number]
 
 const BALANCES = ['parameters', 'layers', 'time'] as const
 
-/** Positions of the calls after which a single float tensor crosses, in ascending order. */
+/** Positions of the calls after which a single float tensor crosses, whole, in ascending order. */
 export function possibleCuts(graph: LayerGraph): number[] {
   return graph.calls.slice(0, -1).flatMap((_, at) => {
-    const tensors = crossing(graph, at)
-    return tensors.length === 1 && tensors[0]!.dtype === 'float32' ? [at] : []
+    const [tensor, ...others] = crossing(graph, at)
+    if (others.length > 0 || tensor!.dtype !== 'float32' || graph.inParts.has(tensor!.sourceLayer)) return []
+    return [at]
   })
 }
 
@@ -69,7 +70,11 @@ function refusal(graph: LayerGraph, at: number, possible: readonly number[]): Lo
   const instead =
     nearest === undefined ? '' : `; the nearest such place is after ${graph.calls[nearest]!.layer.name}`
   const after =
-    at === graph.calls.length - 1 ? 'nothing' : `${tensors.length} (${tensors.map(describe).join(', ')})`
+    at === graph.calls.length - 1
+      ? 'nothing'
+      : tensors.length === 1 && graph.inParts.has(tensors[0]!.sourceLayer)
+        ? `split over ranks (${describe(tensors[0]!)})`
+        : `${tensors.length} (${tensors.map(describe).join(', ')})`
   return new LockstepError(
     `the model cannot be cut after layer ${layer.name}: expected one float tensor to cross there, and it is ${after}${instead}`,
   )

@@ -13,7 +13,7 @@ import { resolveProvider } from '../../compiler/providers.js'
 import type { SessionOptions } from '../../compiler/session.js'
 import type { NdArray } from '../../data/dataset.js'
 import { LockstepError } from '../../errors.js'
-import { type BatchInputs, type Input, readBatch, readFeatures } from '../batch.js'
+import { type BatchInputs, readBatch, readFeatures } from '../batch.js'
 import type { JsonObject } from '../checkpoint/checkpoints.js'
 import type { LoadOptions, SaveOptions } from '../ddp-checkpoint.js'
 import type { EvaluationBatch, EvaluationResult, StepResult } from '../ddp-options.js'
@@ -21,31 +21,35 @@ import { optionsOf } from '../engines/choose.js'
 import { Constraints } from '../engines/onnx-constraints.js'
 import { readEngine } from '../environment/variables.js'
 import { averageOverRanks } from '../gradient-exchange.js'
+import { MeshCheckpoints } from '../mesh-checkpoints.js'
 import { rankMetrics } from '../metrics.js'
 import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import type { Optimizer } from '../optimizers/index.js'
-import { l2Norm } from '../optimizers/norm.js'
 import { Parameters } from '../parameters.js'
 import { joinClocks, type StepClock } from '../step-clock.js'
+import { checkOptimizer } from '../tensor-parallel/plan.js'
 import { type Timeline, timelineOf } from '../timeline.js'
+import { checkZero, type Sharding } from '../zero/level.js'
 import { evaluatePipeline, predictPipeline } from './evaluate.js'
 import { execute, type Handlers, type Times } from './executor.js'
 import { handlersOf } from './handlers.js'
 import { StageLinks } from './links.js'
 import { microBatchesOf } from './micro-batches.js'
-import { PipelineCheckpoints } from './pipeline-checkpoints.js'
+import { OwnStages, stagesOn } from './own-stages.js'
 import { type Plan, type PlanOptions, planOf } from './plan.js'
-import { boundaryShape, type Stage } from './stage.js'
-import { type StageBuffers, stageBuffers } from './stage-buffers.js'
-import { StageInference } from './stage-inference.js'
-import { StageTraining } from './stage-training.js'
+import { Update } from './update.js'
 import { WholeModel } from './whole-model.js'
+
+/** Of a unit in which gradients and parameters travel with ZeRO. */
+const UNIT_FLOATS = 2 ** 20
 
 export interface PipelineOptions extends PlanOptions {
   /** One of Lockstep's, or one of tf.train that has an equal here. */
   readonly optimizer: Optimizer | tf.Optimizer
   /** Of dropout and other random layers. */
   readonly seed?: number
+  /** 1: ranks that hold the same layers share the optimizer's state (ZeRO); 0 (default): each has all of it. */
+  readonly zero?: 0 | 1
   /** Where onnxruntime computes; `auto` (default): on CUDA where it is installed and starts, else on the cpu. */
   readonly provider?: Provider | 'auto'
 }
@@ -55,21 +59,13 @@ export interface PipelineStepResult extends StepResult {
   readonly bubbleFraction: number
 }
 
-/** A stage of this rank's, and what has been compiled for it. */
-interface OwnStage {
-  readonly stage: Stage
-  readonly buffers: StageBuffers
-  readonly inference: StageInference
-  /** By the micro-batches' shapes. */
-  readonly training: Map<string, Promise<StageTraining>>
-}
-
 export class Pipeline {
-  private readonly own: ReadonlyMap<number, OwnStage>
+  private readonly own: OwnStages
   private readonly borders: StageLinks
   private readonly constraints: Constraints
   private readonly whole: WholeModel
-  private readonly checkpoints: PipelineCheckpoints
+  private readonly checkpoints: MeshCheckpoints
+  private readonly update: Update
   private steps = 0
   private passes = 0
   /** Undefined, and without cost, unless somebody asked for metrics. */
@@ -83,32 +79,21 @@ export class Pipeline {
     private readonly links: Communicator,
     private readonly plan: Plan,
     private readonly parameters: Parameters,
-    private readonly optimizer: Optimizer,
+    optimizer: Optimizer,
     private readonly seed: number,
-    private readonly session: SessionOptions,
+    session: SessionOptions,
     private readonly microBatches: number,
   ) {
-    const { mesh, stages, losses, model } = plan
+    const { mesh, stages, model, placements } = plan
     this.timeline = timelineOf(links)
     this.clock = joinClocks(this.metrics, this.timeline?.steps())
-    const own = stagesOn(plan)
-    const buffers = stageBuffers(own, parameters)
-    this.own = new Map(
-      own.map((stage, i) => [
-        stage.number,
-        {
-          stage,
-          buffers: buffers[i]!,
-          inference: new StageInference(stage, buffers[i]!, losses, session),
-          training: new Map(),
-        },
-      ]),
-    )
+    this.own = new OwnStages(plan, parameters, session)
     this.borders = new StageLinks(mesh.pp, stages.length)
-    const held = { ...model, parameters: own.flatMap((stage) => stage.parameters) }
+    const held = { ...model, parameters: stagesOn(plan).flatMap((stage) => stage.parameters) }
     this.constraints = new Constraints(held, parameters, (request) => Program.compile(request, session))
-    this.whole = new WholeModel(mesh.pp, plan, parameters)
-    this.checkpoints = new PipelineCheckpoints(links, plan, parameters, optimizer)
+    this.whole = new WholeModel(mesh, placements, parameters)
+    this.checkpoints = new MeshCheckpoints(links, mesh, placements, parameters, optimizer)
+    this.update = new Update(plan, parameters, optimizer)
   }
 
   /** Use `world.pipeline(…)`. All ranks must call it together. */
@@ -118,7 +103,7 @@ export class Pipeline {
     options: PipelineOptions,
     threads: number,
   ): Promise<Pipeline> {
-    const { seed = 0, microBatches } = options
+    const { seed = 0, microBatches, zero = 0, tp = 1 } = options
     if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
     const optimizer = optimizerOf(options.optimizer)
     if (optimizer.granularity === 'model' && optimizer.givenNorm === undefined)
@@ -126,12 +111,20 @@ export class Pipeline {
         `optimizer ${optimizer.name} takes the whole model's gradients at once, of which a rank of a pipeline has only its ` +
           'own: use one without a bound on them, or clipByGlobalNorm outermost',
       )
+    checkOptimizer(optimizer, tp)
+    checkZero(zero, {}, optimizer)
+    if (zero > 1)
+      throw new LockstepError(
+        `zero is ${zero} in a pipeline: expected 0 or 1; 2 and 3 would exchange gradients or parameters for every micro-batch`,
+      )
     const session = { threads, provider: await resolveProvider(providerOf(options)) }
     const plan = await planOf(links, source, options, session)
     const parameters = new Parameters(
       stagesOn(plan).flatMap((stage) => stage.parameters),
       optimizer.slots,
+      shardingOver(plan.mesh.dp, zero),
     )
+    if (parameters.sharding.level > 0 && optimizer.granularity === 'model') refuseTied(plan, optimizer)
     const pipeline = new Pipeline(links, plan, parameters, optimizer, seed, session, microBatches)
     await pipeline.whole.takeFromRankZero(links)
     return pipeline
@@ -150,7 +143,7 @@ export class Pipeline {
 
   /** The names of this rank's layers, one list for each of its stages. */
   get layers(): readonly (readonly string[])[] {
-    return [...this.own.values()].map(({ stage }) => stage.layers.map(({ name }) => name))
+    return this.own.layers
   }
 
   /** Of this rank's parameters, gradients and optimizer state; what passes keep for their backward half is not in it. */
@@ -160,9 +153,8 @@ export class Pipeline {
   }
 
   /** The most micro-batches that any of this rank's stages has kept between forward and backward pass. */
-  async mostInFlight(): Promise<number> {
-    const all = [...this.own.values()].flatMap(({ training }) => [...training.values()])
-    return Math.max(0, ...(await Promise.all(all)).map((training) => training.mostInFlight))
+  mostInFlight(): Promise<number> {
+    return this.own.mostInFlight()
   }
 
   /**
@@ -175,11 +167,11 @@ export class Pipeline {
    */
   async step(x: BatchInputs, y: BatchInputs): Promise<PipelineStepResult> {
     this.clock?.mark('between steps (data)')
-    const { plan, parameters, microBatches } = this
+    const { plan, microBatches } = this
     const [features, labels] = readBatch(plan.model, x, y)
     const samples = features[0]!.spec.shape[0]!
     const [xs, ys] = [microBatchesOf(features, microBatches), microBatchesOf(labels, microBatches)]
-    const trainings = await this.trainings(xs[0]!, ys[0]!)
+    const trainings = await this.own.trainings(xs[0]!, ys[0]!)
     const averages = [...trainings.values()].flatMap((training) => training.updated())
     const before = averages.map((values) => values.slice())
     let own = 0
@@ -196,7 +188,7 @@ export class Pipeline {
     })
     const times = await execute(plan.actions, this.timed(handlers))
     this.clock?.mark('forward and backward')
-    this.metrics?.pass(samples / plan.mesh.pp.size)
+    this.metrics?.pass(samples / plan.mesh.pp.size / plan.mesh.tp.size)
     const result = await this.summarize(own, samples, times)
     if (!Number.isFinite(result.loss)) {
       averages.forEach((values, i) => {
@@ -205,15 +197,11 @@ export class Pipeline {
       await this.metrics?.notFinite()
       throw await this.notFinite(own)
     }
-    const { dp, pp } = plan.mesh
     const updates = averages.map((value, param) => ({ param, value }))
-    const mean = await averageOverRanks(dp, updates, samples)
+    const mean = await averageOverRanks(plan.mesh.dp, updates, samples)
     for (const { param, value } of mean) averages[param]!.set(value as Float32Array)
-    if (dp.size > 1 && parameters.gradients.length > 0) await dp.allReduce(parameters.gradients, 'sum')
-    const gradNorm = this.optimizer.granularity === 'model' ? await wholeNorm(pp, parameters) : undefined
-    this.clock?.mark('exchange')
-    this.update(1 / result.samples, gradNorm)
-    this.clock?.mark('optimizer')
+    const all = { own: samples, all: result.samples }
+    await this.update.take(this.steps + 1, all, (phase) => this.clock?.mark(phase))
     await this.constraints.apply()
     this.steps++
     this.clock?.endStep({ step: this.steps, loss: result.loss })
@@ -227,13 +215,13 @@ export class Pipeline {
   async evaluate(
     batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>,
   ): Promise<EvaluationResult> {
-    return evaluatePipeline(this.links, this.inferences(), this.plan, this.borders, batches)
+    return evaluatePipeline(this.links, this.own.inferences, this.plan, this.borders, batches)
   }
 
   /** The model's outputs for `x`, random layers switched off. All ranks of a replica must call it together, with the same. */
   async predictAll(x: BatchInputs): Promise<NdArray[]> {
     const features = readFeatures(this.plan.model, x)
-    return predictPipeline(this.inferences(), this.plan, this.borders, features)
+    return predictPipeline(this.own.inferences, this.plan, this.borders, features)
   }
 
   /** The same for a model of one output. */
@@ -291,39 +279,8 @@ export class Pipeline {
   /** Frees the compiled programs. */
   async release(): Promise<void> {
     await this.constraints.release()
-    for (const { inference, training } of this.own.values()) {
-      await inference.release()
-      for (const compiled of training.values()) await (await compiled).release()
-      training.clear()
-    }
-  }
-
-  private inferences(): ReadonlyMap<number, StageInference> {
-    return new Map([...this.own].map(([number, { inference }]) => [number, inference]))
-  }
-
-  /** Of this rank's stages, for micro-batches like these. */
-  private async trainings(
-    x: readonly Input[],
-    y: readonly Input[],
-  ): Promise<ReadonlyMap<number, StageTraining>> {
-    const { plan, session } = this
-    const samples = x[0]!.spec.shape[0]!
-    const key = [...x, ...y].map(({ spec }) => `${spec.dtype}[${spec.shape}]`).join()
-    const compiled = new Map<number, StageTraining>()
-    for (const [number, { stage, buffers, training }] of this.own) {
-      let made = training.get(key)
-      if (made === undefined) {
-        const before = stage.isFirst ? undefined : boundaryShape(plan.stages[number - 1]!, samples)
-        made = StageTraining.compile(stage, buffers, plan.losses, { x, y, before }, session)
-        made.catch(() => training.delete(key))
-        training.set(key, made)
-      }
-      const ready = await made
-      ready.begin()
-      compiled.set(number, ready)
-    }
-    return compiled
+    await this.own.release()
+    this.plan.release()
   }
 
   /** The same, their passes on the timeline. */
@@ -339,36 +296,23 @@ export class Pipeline {
 
   /** What all ranks together have found. */
   private async summarize(loss: number, samples: number, times: Times): Promise<PipelineStepResult> {
-    // A replica's samples count once.
-    const counted = this.plan.mesh.pp.rank === 0 ? samples : 0
-    const sums = Float64Array.of(loss, counted, times.computing, times.all)
+    // A replica's samples count once, and its loss on one of the ranks that share the last stage.
+    const { pp, tp } = this.plan.mesh
+    const [own, counted] = tp.rank === 0 ? [loss, pp.rank === 0 ? samples : 0] : [0, 0]
+    const sums = Float64Array.of(own, counted, times.computing, times.all)
     if (this.links.size > 1) await this.links.allReduce(sums, 'sum')
     const [total, all, computing, time] = sums as unknown as [number, number, number, number]
     return { loss: total / all, samples: all, bubbleFraction: Math.max(0, 1 - computing / time) }
   }
 
-  /** The optimizer's next step on this rank's parameters. */
-  private update(gradScale: number, gradNorm: number | undefined): void {
-    const { trainable, gradients, slots, tensors } = this.parameters
-    if (trainable.length === 0) return
-    const step = this.steps + 1
-    this.optimizer.update({
-      params: trainable,
-      grads: gradients,
-      slots,
-      tensors,
-      step,
-      gradScale,
-      ...(gradNorm !== undefined && { gradNorm }),
-    })
-  }
-
   /** Every rank sees the same sum, so every rank comes here at the same step. */
   private async notFinite(own: number): Promise<LockstepError> {
     const losses = [...(await this.links.allGather(Float64Array.of(own)))]
-    const { size } = this.plan.mesh.pp
+    const { pp, tp } = this.plan.mesh
     const where = losses.flatMap((loss, rank) =>
-      Number.isFinite(loss) ? [] : [`rank ${rank} (replica ${Math.floor(rank / size)}, ${loss})`],
+      Number.isFinite(loss)
+        ? []
+        : [`rank ${rank} (replica ${Math.floor(rank / pp.size / tp.size)}, ${loss})`],
     )
     return new LockstepError(
       `the loss of step ${this.steps + 1} is not finite on ${where.join(', ')}: lower the learning rate, or look for NaN ` +
@@ -389,13 +333,15 @@ function providerOf({ provider = 'auto' }: PipelineOptions): Provider | 'auto' {
   return wanted.provider ?? 'auto'
 }
 
-function stagesOn({ stages, mesh }: Plan): Stage[] {
-  return stages.filter(({ number }) => number % mesh.pp.size === mesh.pp.rank)
+function shardingOver({ rank, size }: Communicator, zero: 0 | 1): Sharding {
+  return { level: size === 1 ? 0 : zero, rank, size, unitFloats: UNIT_FLOATS, turns: 1 }
 }
 
-/** The L2 norm of all stages' gradients: the same bits on every rank. */
-async function wholeNorm(pp: Communicator, { gradients }: Parameters): Promise<number> {
-  const squares = Float64Array.of(l2Norm(gradients) ** 2)
-  if (pp.size > 1) await pp.allReduce(squares, 'sum')
-  return Math.sqrt(squares[0]!)
+/** A norm of shards would count such weights once on each of their ranks. */
+function refuseTied({ placements }: Plan, { name }: Optimizer): void {
+  const tied = placements.find(({ owners }) => owners.length > 1)
+  if (tied === undefined) return
+  throw new LockstepError(
+    `optimizer ${name} with zero 1, and stages that share weight ${tied.parameter.name}: expected one of the three; leave zero out`,
+  )
 }

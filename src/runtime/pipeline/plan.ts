@@ -9,7 +9,10 @@ import { LockstepError } from '../../errors.js'
 import { type Loss, type LossFunction, type LossName, lossOf } from '../losses.js'
 import { type Mesh, meshOf } from '../mesh.js'
 import { type Model, modelOf } from '../model.js'
+import type { Placement } from '../placement.js'
 import { requireSame } from '../require-same.js'
+import type { SplitPlan } from '../tensor-parallel/plan.js'
+import { SplitModel } from '../tensor-parallel/split-model.js'
 import { balancedCuts, checkStages, cutsByName, type Stages } from './cuts.js'
 import { type LayerGraph, layerGraph } from './layer-graph.js'
 import { measureCalls } from './measure.js'
@@ -28,16 +31,24 @@ export interface PlanOptions {
   readonly stagesPerRank?: number
   /** Pipelines beside each other, each with samples of its own. */
   readonly dp?: number
+  /** Ranks that share each stage's layers, which `plan` says how (tensor parallelism, as `world.tensorParallel`). */
+  readonly tp?: number
+  readonly plan?: SplitPlan
 }
 
 export interface Plan {
   readonly mesh: Mesh
+  /** As this rank computes it. */
   readonly model: Model
+  /** Of all parameters of the whole model, in model order. */
+  readonly placements: readonly Placement[]
   readonly losses: readonly Loss[]
   /** Of the whole model; rank p of a pipeline has those whose number is p modulo its ranks. */
   readonly stages: readonly Stage[]
   /** This rank's part of a step. */
   readonly actions: readonly Action[]
+  /** Frees what this rank's slices of split layers took. */
+  release(): void
 }
 
 /** All ranks must call it together. @throws LockstepError for options that contradict each other, the model or the world. */
@@ -47,35 +58,64 @@ export async function planOf(
   options: PlanOptions,
   session: SessionOptions,
 ): Promise<Plan> {
-  const { schedule = '1f1b', stages = 'parameters', microBatches, dp = 1 } = options
+  const { schedule = '1f1b', stages = 'parameters', microBatches, dp = 1, tp = 1, plan } = options
   const { stagesPerRank = schedule === 'interleaved' ? 2 : 1 } = options
   if (!(source instanceof LayersModel))
     throw new LockstepError(
       'pipeline() was given something that is no TensorFlow.js layers model (tf.sequential, tf.model): functional code ' +
         'has no layers to cut between; use world.ddp()',
     )
-  const pp = links.size / dp
+  const pp = links.size / dp / tp
   if (!Number.isInteger(pp))
     throw new LockstepError(
-      `world size (${links.size}) != dp (${dp}) * pp: expected a dp that divides it; change dp, or ddp-launch's --nproc`,
+      `world size (${links.size}) != dp (${dp}) * pp * tp (${tp}): expected a product that divides it; change dp, tp, or ` +
+        "ddp-launch's --nproc",
     )
+  if (tp > 1 && plan === undefined)
+    throw new LockstepError(`tp is ${tp} without a plan: say which layers are split, as in GPT_PLAN`)
   const shape = { ranks: pp, stagesPerRank, microBatches }
   checkSchedule(schedule, shape)
   checkStages(stages)
   const losses = [options.loss].flat().map((loss) => lossOf(loss))
-  const model = modelOf(source, losses)
-  const graph = layerGraph(source)
-  const count = pp * stagesPerRank
-  const cuts = await cutsOf(links, graph, model, stages, count, session)
-  const mesh = meshOf(links, { dp, pp })
+  const whole = modelOf(source, losses)
+  const mesh = meshOf(links, { dp, pp, tp })
+  const split = tp > 1 ? new SplitModel(source, plan!, mesh.tp) : undefined
+  const graph = layerGraph(source, split?.inParts)
+  const cuts = await cutsOf(links, graph, whole, stages, pp * stagesPerRank, session)
   await requireSame(links, 'the pipeline', `${schedule} ${microBatches} ${cuts}`)
+  const model = split?.derive(whole) ?? whole
+  const all = stagesOf(graph, model.parameters, cuts, split && ((body) => split.within(body)))
   return {
     mesh,
     model,
+    placements: placementsOf(whole, all, pp, split),
     losses,
-    stages: stagesOf(graph, model.parameters, cuts),
+    stages: all,
     actions: scheduleOf(schedule, shape, mesh.pp.rank),
+    release: () => split?.dispose(),
   }
+}
+
+/** @throws LockstepError for a weight that two stages on one rank share. */
+function placementsOf(
+  { parameters }: Model,
+  stages: readonly Stage[],
+  pp: number,
+  split: SplitModel | undefined,
+): Placement[] {
+  const splits = split?.splitsOf(parameters)
+  return parameters.map((parameter, i) => {
+    const holding = stages.filter((stage) => stage.parameters.some(({ name }) => name === parameter.name))
+    const owners = holding.map(({ number }) => number % pp)
+    const again = owners.findIndex((owner, at) => owners.indexOf(owner) < at)
+    if (again >= 0)
+      throw new LockstepError(
+        `weight ${parameter.name} is used in stages ${holding.map(({ number }) => number).join(' and ')}, of which two are on ` +
+          `rank ${owners[again]} of a pipeline: expected tied weights in one stage or on several ranks; cut the model ` +
+          'elsewhere (stages: [names of layers])',
+      )
+    return { parameter, owners: owners.length > 0 ? owners : [0], split: splits?.[i] }
+  })
 }
 
 async function cutsOf(

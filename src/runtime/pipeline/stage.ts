@@ -21,23 +21,29 @@ export interface Stage {
   readonly outputs: readonly SymbolicTensor[]
   /** In model order. */
   readonly parameters: readonly Parameter[]
+  /** Runs `body` with layers that compute what this rank is to compute of them. */
+  readonly within: Within
 }
 
+export type Within = <T>(body: () => T) => T
+
 /**
+ * @param parameters of the model as this rank computes it
  * @param cuts the calls after which the model is cut
- * @throws LockstepError when two stages share a weight, naming the layer
  */
 export function stagesOf(
   graph: LayerGraph,
   parameters: readonly Parameter[],
   cuts: readonly number[],
+  within: Within = (body) => body(),
 ): Stage[] {
   const ends = [...cuts, graph.calls.length - 1]
-  const stages = ends.map((end, number) => {
+  return ends.map((end, number) => {
     const start = number === 0 ? 0 : ends[number - 1]! + 1
     const calls = graph.calls.slice(start, end + 1)
     const layers = [...new Set(calls.map(({ layer }) => layer))]
-    const variables = new Set(layers.flatMap(({ weights }) => weights.map((weight) => weight.read())))
+    const weights = layers.flatMap((layer) => layer.weights)
+    const variables = new Set(within(() => weights.map((weight) => weight.read())))
     const [isFirst, isLast] = [number === 0, number === ends.length - 1]
     return {
       number,
@@ -48,25 +54,9 @@ export function stagesOf(
       inputs: isFirst ? graph.inputs : crossing(graph, start - 1),
       outputs: isLast ? graph.outputs : crossing(graph, end),
       parameters: parameters.filter(({ variable }) => variables.has(variable)),
+      within,
     }
   })
-  refuseTied(stages)
-  return stages
-}
-
-function refuseTied(stages: readonly Stage[]): void {
-  const owners = new Map<Parameter, Stage>()
-  for (const stage of stages) {
-    for (const parameter of stage.parameters) {
-      const owner = owners.get(parameter)
-      if (owner !== undefined)
-        throw new LockstepError(
-          `weight ${parameter.name} is used in stage ${owner.number} and in stage ${stage.number}: tied weights must be in ` +
-            'one stage; cut the model elsewhere (stages: [names of layers])',
-        )
-      owners.set(parameter, stage)
-    }
-  }
 }
 
 /**
@@ -74,11 +64,12 @@ function refuseTied(stages: readonly Stage[]): void {
  * @throws LockstepError when a mask would have to go to the next stage with them
  */
 export function applyStage(
-  { calls, inputs, outputs, isLast }: Stage,
+  { calls, inputs, outputs, isLast, within }: Stage,
   x: readonly tf.Tensor[],
   training: boolean,
 ): tf.Tensor[] {
-  const { values, masks } = runCalls(calls, new Map(inputs.map((tensor, i) => [tensor, x[i]!])), training)
+  const given = new Map(inputs.map((tensor, i) => [tensor, x[i]!]))
+  const { values, masks } = within(() => runCalls(calls, given, training))
   const masked = isLast ? undefined : outputs.find((tensor) => masks.has(tensor))
   if (masked === undefined) return outputs.map((tensor) => values.get(tensor)!)
   throw new LockstepError(
@@ -88,8 +79,8 @@ export function applyStage(
 }
 
 /** The regularisers' terms of the stage's layers; undefined where there are none. */
-export function regularization({ layers }: Stage): tf.Scalar | undefined {
-  const terms = layers.flatMap((layer) => layer.calculateLosses())
+export function regularization({ layers, within }: Stage): tf.Scalar | undefined {
+  const terms = within(() => layers.flatMap((layer) => layer.calculateLosses()))
   return terms.length === 0 ? undefined : terms.reduce((sum, term) => tf.add(sum, term) as tf.Scalar)
 }
 

@@ -1,13 +1,20 @@
 /** Which layers of a model are split, and whether what they leave split is put together again. It changes no layer. */
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import { LockstepError } from '../../errors.js'
+import type { Optimizer } from '../optimizers/optimizer.js'
 import { type Layer, type Style, styles } from './styles.js'
 
 /** Layers by name, where `*` stands for anything: `{ 'block*_up': 'column', 'block*_down': 'row' }`. */
 export type SplitPlan = Readonly<Record<string, Style>>
 
+export interface PlannedLayers {
+  readonly planned: ReadonlyMap<Layer, Style>
+  /** Of whose outputs each rank has a part. */
+  readonly inParts: ReadonlySet<Layer>
+}
+
 /** @throws LockstepError naming the layer that the plan cannot split, or that it leaves without its whole input. */
-export function plannedLayers(model: LayersModel, plan: SplitPlan, ranks: number): Map<Layer, Style> {
+export function plannedLayers(model: LayersModel, plan: SplitPlan, ranks: number): PlannedLayers {
   const planned = new Map<Layer, Style>()
   for (const [pattern, style] of Object.entries(plan)) {
     if (!Object.hasOwn(styles, style))
@@ -26,8 +33,16 @@ export function plannedLayers(model: LayersModel, plan: SplitPlan, ranks: number
     }
   }
   if (planned.size === 0) throw new LockstepError('the plan is empty: name layers to split, as in GPT_PLAN')
-  checkFlow(model, planned)
-  return planned
+  return { planned, inParts: checkFlow(model, planned) }
+}
+
+/** @throws LockstepError for one that would need more than slices of weights. */
+export function checkOptimizer({ name, granularity }: Optimizer, tp: number): void {
+  if (tp === 1 || granularity === 'element') return
+  throw new LockstepError(
+    `optimizer ${name} takes norms over whole ${granularity}s, of which a rank holds slices with tp ${tp}: use one that works ` +
+      'by elements (sgd, momentum, adam, adamw, lion, adagrad, rmsprop), without clipByGlobalNorm',
+  )
 }
 
 function matches(pattern: string, name: string): boolean {
@@ -75,8 +90,8 @@ function isElementwise(layer: Layer): boolean {
   return ELEMENTWISE.has(layer.getClassName()) && !/softmax/i.test(activation?.getClassName() ?? '')
 }
 
-/** Follows values that lie in parts on the ranks to the layers that put them together. */
-function checkFlow(model: LayersModel, planned: ReadonlyMap<Layer, Style>): void {
+/** Follows values that lie in parts on the ranks to the layers that put them together. @returns whose outputs those are */
+function checkFlow(model: LayersModel, planned: ReadonlyMap<Layer, Style>): ReadonlySet<Layer> {
   /** The column-parallel layer that a layer's output comes from in parts. */
   const partsFrom = new Map<Layer, Layer>()
   // model.layers is in the order of computing.
@@ -109,6 +124,7 @@ function checkFlow(model: LayersModel, planned: ReadonlyMap<Layer, Style>): void
         'next dense layer by row',
     )
   }
+  return new Set(partsFrom.keys())
 }
 
 function isOutput(model: LayersModel, layer: Layer): boolean {

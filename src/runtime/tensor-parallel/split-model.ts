@@ -21,6 +21,8 @@ interface SplitWeight {
 
 export class SplitModel {
   private readonly planned: ReadonlyMap<Layer, Style>
+  /** Layers of whose outputs each rank has a part. */
+  readonly inParts: ReadonlySet<Layer>
   private readonly splitWeights: readonly SplitWeight[]
 
   /** @throws LockstepError when `plan` cannot be followed by so many ranks. */
@@ -30,8 +32,9 @@ export class SplitModel {
     /** The ranks that hold a slice each. */
     private readonly links: Communicator,
   ) {
-    const planned = plannedLayers(model, plan, links.size)
+    const { planned, inParts } = plannedLayers(model, plan, links.size)
     this.planned = links.size > 1 ? planned : new Map()
+    this.inParts = links.size > 1 ? inParts : new Set()
     this.splitWeights = [...this.planned].flatMap(([layer, style]) =>
       layer.weights.flatMap((weight) => {
         const split = styles[style].splitOf(layer, weight.originalName.split('/').at(-1)!)
@@ -52,8 +55,21 @@ export class SplitModel {
         ...parameter,
         variable: slices.get(parameter.variable) ?? parameter.variable,
       })),
-      loss: (x, y, training) => this.split(() => model.loss(x, y, training)),
-      predict: predict && ((x) => this.split(() => predict(x))),
+      loss: (x, y, training) => this.within(() => model.loss(x, y, training)),
+      predict: predict && ((x) => this.within(() => predict(x))),
+    }
+  }
+
+  /** Runs `body` with layers that compute with their slices. */
+  within<T>(body: () => T): T {
+    const sum = (data: Float32Array) => this.links.allReduce(data, 'sum')
+    const undo = [...this.planned].map(([layer, style]) => styles[style].patch(layer, sum))
+    for (const { weight, slice } of this.splitWeights) weight.read = () => slice
+    try {
+      return body()
+    } finally {
+      for (const { weight } of this.splitWeights) Reflect.deleteProperty(weight, 'read')
+      for (const putBack of undo) putBack()
     }
   }
 
@@ -70,14 +86,14 @@ export class SplitModel {
   }
 
   /** How each parameter of the whole model is split; undefined: every rank holds it whole. */
-  splitsOf({ parameters }: Model): (Split | undefined)[] {
+  splitsOf(parameters: Model['parameters']): (Split | undefined)[] {
     const splits = new Map(this.splitWeights.map(({ whole, split }) => [whole, split]))
     return parameters.map(({ variable }) => splits.get(variable))
   }
 
   /** SHA-256 (hexadecimal) of what every rank holds whole, which must be the same on all of them. */
   unsplitSha256(model: Model): string {
-    const splits = this.splitsOf(model)
+    const splits = this.splitsOf(model.parameters)
     return new Parameters(
       model.parameters.filter((_, i) => splits[i] === undefined),
       [],
@@ -94,18 +110,5 @@ export class SplitModel {
     return tf.tidy(() =>
       tf.variable(tf.tensor(values, sliceShape(whole.shape, split, size)), whole.trainable),
     )
-  }
-
-  /** Runs `body` with layers that compute with their slices. */
-  private split<T>(body: () => T): T {
-    const sum = (data: Float32Array) => this.links.allReduce(data, 'sum')
-    const undo = [...this.planned].map(([layer, style]) => styles[style].patch(layer, sum))
-    for (const { weight, slice } of this.splitWeights) weight.read = () => slice
-    try {
-      return body()
-    } finally {
-      for (const { weight } of this.splitWeights) Reflect.deleteProperty(weight, 'read')
-      for (const putBack of undo) putBack()
-    }
   }
 }

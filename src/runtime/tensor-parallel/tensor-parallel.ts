@@ -16,13 +16,14 @@ import type { LoadOptions, SaveOptions } from '../ddp-checkpoint.js'
 import type { DdpOptions, EvaluationBatch, EvaluationResult, StepResult } from '../ddp-options.js'
 import type { Engine } from '../engines/engine.js'
 import { type Mesh, meshOf } from '../mesh.js'
+import { MeshCheckpoints } from '../mesh-checkpoints.js'
 import type { Model } from '../model.js'
 import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import { Parameters } from '../parameters.js'
+import type { Placement } from '../placement.js'
 import { requireSame } from '../require-same.js'
 import type { ZeroLevel } from '../zero/level.js'
-import type { SplitPlan } from './plan.js'
-import { SplitCheckpoints } from './split-checkpoints.js'
+import { checkOptimizer, type SplitPlan } from './plan.js'
 import { SplitModel } from './split-model.js'
 
 export interface TensorParallelOptions
@@ -66,7 +67,7 @@ export class TensorParallel {
         return split.derive(given)
       },
       checkpoints: (parts, optimizer) =>
-        new SplitCheckpoints(links, mesh, whole!, split.splitsOf(whole!), parts, optimizer),
+        new MeshCheckpoints(links, mesh, placementsOf(whole!, split), parts, optimizer),
     }
     // The pass is cut for its sums; gradients travel after it.
     const ddpOptions: DdpOptions = { ...rest, zero, ...(zero === 0 && { overlap: 1 }) }
@@ -199,12 +200,12 @@ function check(ranks: number, model: LayersModel, { tp, optimizer, zero = 0 }: T
     throw new LockstepError(
       `zero is ${zero} with tp ${tp}: expected 0 or 1; 2 and 3 cut a pass for their gradients, as tp does for its sums`,
     )
-  const { name, granularity } = optimizerOf(optimizer)
-  if (tp > 1 && granularity !== 'element')
-    throw new LockstepError(
-      `optimizer ${name} takes norms over whole ${granularity}s, of which a rank holds slices with tp ${tp}: use one that works ` +
-        'by elements (sgd, momentum, adam, adamw, lion, adagrad, rmsprop), without clipByGlobalNorm',
-    )
+  checkOptimizer(optimizerOf(optimizer), tp)
+}
+
+function placementsOf({ parameters }: Model, split: SplitModel): Placement[] {
+  const splits = split.splitsOf(parameters)
+  return parameters.map((parameter, i) => ({ parameter, owners: [0], split: splits[i] }))
 }
 
 /** Gives every rank rank 0's weights, before they are sliced. */

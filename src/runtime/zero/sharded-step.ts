@@ -40,6 +40,8 @@ export class ShardedStep {
     private readonly parameters: Parameters,
     private readonly optimizer: Optimizer,
     private readonly sharding: Sharding,
+    /** Groups whose ranks hold other parts of the model. */
+    private readonly others: readonly Communicator[] = [],
   ) {
     const { units } = parameters
     this.parts = units.map((unit) => this.partOf(unit))
@@ -143,7 +145,7 @@ export class ShardedStep {
   private async gradientNorm(): Promise<number> {
     await Promise.all(this.reducing)
     const squares = Float64Array.of(this.parts.reduce((sum, { grads }) => sum + l2Norm(grads) ** 2, 0))
-    await this.links.allReduce(squares)
+    for (const links of [this.links, ...this.others]) await links.allReduce(squares)
     return Math.sqrt(squares[0]!)
   }
 

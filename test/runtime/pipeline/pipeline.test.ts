@@ -297,12 +297,14 @@ function skipping(): LayersModel {
   return model({ inputs: x, outputs: y })
 }
 
+/** twice → middle → twice → other. */
 function tied(): LayersModel {
   const x = input({ shape: [6], name: 'features' })
   const shared = layers.dense({ units: 6, name: 'twice' })
-  const first = shared.apply(x) as SymbolicTensor
-  const middle = layers.dense({ units: 6, name: 'middle' }).apply(first) as SymbolicTensor
-  return model({ inputs: x, outputs: shared.apply(middle) as SymbolicTensor })
+  const dense = (units: number, name: string) => layers.dense({ units, name })
+  const all = [shared, dense(6, 'middle'), shared, dense(3, 'other')]
+  const outputs = all.reduce((value, layer) => layer.apply(value) as SymbolicTensor, x)
+  return model({ inputs: x, outputs })
 }
 
 describe('refused, on every rank alike', () => {
@@ -350,9 +352,14 @@ describe('refused, on every rank alike', () => {
       'a dp that does not divide',
       tinyModel,
       { dp: 3 },
-      'world size (2) != dp (3) * pp: expected a dp that divides it',
+      'world size (2) != dp (3) * pp * tp (1): expected a product that divides it',
     ],
-    ['tied weights', tied, { stages: ['middle'] }, 'weight twice/kernel is used in stage 0 and in stage 1'],
+    [
+      'weights that two stages of one rank share',
+      tied,
+      { schedule: 'interleaved', stages: 'layers' },
+      'weight twice/kernel is used in stages 0 and 2, of which two are on rank 0 of a pipeline',
+    ],
   ])('%s', async (_, build, options, message) => {
     const errors = await failures(2, (world) => world.pipeline(build(), { ...plain, ...options }))
     for (const error of errors) {
