@@ -11,6 +11,7 @@ import { singleRank } from './single.js'
 import { Station } from './station.js'
 import { listen } from './transports/listen.js'
 import type { Address, Mesh, TransportKind } from './transports/mesh.js'
+import type { Protection } from './wire/tls.js'
 import { WorkerLink } from './worker-link.js'
 import { WorkerRunner } from './worker-runner.js'
 
@@ -21,12 +22,10 @@ export interface AddressExchange {
   get(key: string, timeoutMs: number): Promise<string>
 }
 
-export interface TcpOptions {
+export interface TcpOptions extends Protection {
   readonly kind?: TransportKind
   readonly rank: number
   readonly size: number
-  /** The job's secret, which every connection has to prove. */
-  readonly token: string
   readonly exchange: AddressExchange
   /** The address of this host that the other ranks can reach. */
   readonly host?: string
@@ -51,13 +50,14 @@ export async function connectTcpRunner(options: TcpOptions): Promise<Runner> {
     rank,
     size,
     token,
+    tls,
     exchange,
     host = '127.0.0.1',
     timeoutMs = 60_000,
     staged = false,
   } = options
   const foreign = staged ? undefined : await loadForeignMemory()
-  const mesh = { rank, size, token, host, timeoutMs }
+  const mesh = { rank, size, token, tls, host, timeoutMs }
   const link = new WorkerLink({ ...mesh, kind }, foreign)
   let near: Mesh | undefined
   try {

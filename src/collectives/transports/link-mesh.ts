@@ -22,6 +22,7 @@ export class LinkMesh implements Mesh {
   readonly #receiving = new Map<number, Receiving>()
   readonly #strangers = new Set<Sending>()
   #changed: () => void = () => {}
+  #isClosed = false
 
   /** Listens on a port that the system chooses. */
   static async listen(door: Door, options: MeshOptions): Promise<LinkMesh> {
@@ -114,6 +115,8 @@ export class LinkMesh implements Mesh {
   async #accept(sending: Sending): Promise<void> {
     const { rank, size, token } = this.#options
     const { stream } = sending
+    // TLS takes a while: whoever was let in before may come after.
+    if (this.#isClosed) sending.destroy()
     this.#strangers.add(sending)
     stream.on('error', () => sending.destroy())
     try {
@@ -132,6 +135,7 @@ export class LinkMesh implements Mesh {
   }
 
   close(): void {
+    this.#isClosed = true
     this.#door.close()
     for (const sending of [...this.#strangers, ...this.#sending.values()]) sending.destroy()
     for (const receiving of this.#receiving.values()) receiving.destroy()

@@ -2,15 +2,14 @@
  * What it takes to connect all ranks with each other, the same for every transport that has addresses.
  */
 import type { Transport } from '../transport.js'
+import type { Protection } from '../wire/tls.js'
 
 export const TRANSPORT_KINDS = ['tcp', 'ws', 'unix'] as const
 export type TransportKind = (typeof TRANSPORT_KINDS)[number]
 
-export interface MeshOptions {
+export interface MeshOptions extends Protection {
   readonly rank: number
   readonly size: number
-  /** The job's secret. */
-  readonly token: string
   /** The address to listen on. */
   readonly host: string
   /** How long all ranks together have to connect, in milliseconds. */

@@ -2,22 +2,20 @@
  * TCP connections. The receiver dials, because only a socket that this side made can be given `onread`, its own buffer to
  * read into, which is half as fast again as `data` events; an accepted one cannot.
  */
-import {
-  type AddressInfo,
-  connect,
-  createServer,
-  type ListenOptions,
-  type NetConnectOpts,
-  type Server,
-  type Socket,
-} from 'node:net'
+import type { AddressInfo, ListenOptions, NetConnectOpts, Server, Socket } from 'node:net'
+import { connected, createListener, dial, type Protection } from '../wire/tls.js'
 import { type Door, LINGER_MS, type Receiving, type Sending } from './link.js'
 import type { Address } from './mesh.js'
 
 const READ_BYTES = 256 * 1024
 
 export class TcpDoor implements Door {
+  readonly #protection: Protection
   #server: Server | undefined
+
+  constructor(protection: Protection) {
+    this.#protection = protection
+  }
 
   async open(host: string, come: (sending: Sending) => void): Promise<Address> {
     const server = await this.listen({ host, port: 0 }, come)
@@ -29,7 +27,7 @@ export class TcpDoor implements Door {
   }
 
   protected listen(where: ListenOptions, come: (sending: Sending) => void): Promise<Server> {
-    const server = createServer({ noDelay: true }, (socket) => come(new TcpSending(socket)))
+    const server = createListener(this.#protection, (socket) => come(new TcpSending(socket)))
     this.#server = server
     return new Promise((resolve, reject) => {
       server.once('error', reject)
@@ -37,11 +35,10 @@ export class TcpDoor implements Door {
     })
   }
 
-  protected connect(where: NetConnectOpts): Promise<Receiving> {
-    const receiving = new TcpReceiving(where)
-    return new Promise((resolve, reject) => {
-      receiving.stream.once('connect', () => resolve(receiving)).once('error', reject)
-    })
+  protected async connect(where: NetConnectOpts): Promise<Receiving> {
+    const receiving = new TcpReceiving(where, this.#protection)
+    await connected(receiving.stream)
+    return receiving
   }
 
   close(): void {
@@ -55,16 +52,13 @@ class TcpReceiving implements Receiving {
   #deliver: ((bytes: Uint8Array) => void) | undefined
   #space: () => Uint8Array | undefined = () => undefined
 
-  constructor(where: NetConnectOpts) {
-    this.stream = connect({
-      ...where,
-      noDelay: true,
-      onread: {
-        // Asked after each read where the next one goes: straight to where the numbers are wanted, if that is known.
-        buffer: () => this.#space() ?? this.#buffer,
-        callback: (count, buffer) => this.#read(count, buffer),
-      },
-    })
+  constructor(where: NetConnectOpts, protection: Protection) {
+    const onread = {
+      // Asked after each read where the next one goes: straight to where the numbers are wanted, if that is known.
+      buffer: () => this.#space() ?? this.#buffer,
+      callback: (count: number, buffer: Uint8Array) => this.#read(count, buffer),
+    }
+    this.stream = dial({ ...where, noDelay: true, onread }, protection)
   }
 
   start(

@@ -5,12 +5,15 @@
  * The receiver dials, because what a client sends is masked byte by byte and what a server sends is not. No compression:
  * gradients do not compress, and it costs more than the network.
  */
-import { createServer, type Server } from 'node:http'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
 import { type RawData, WebSocket, WebSocketServer } from 'ws'
 import { LockstepError } from '../../errors.js'
 import { BLOCK_BYTES } from '../wire/frame.js'
+import { diallerOptions, explained, isTrusted, listenerOptions, type Protection } from '../wire/tls.js'
 import { type Door, LINGER_MS, type Receiving, type Sending } from './link.js'
 import type { Address } from './mesh.js'
 
@@ -22,7 +25,12 @@ const REQUEST_MS = 5000
 const OPTIONS = { perMessageDeflate: false, maxPayload: BLOCK_BYTES, skipUTF8Validation: true }
 
 export class WebSocketDoor implements Door {
+  readonly #protection: Protection
   #server: Server | undefined
+
+  constructor(protection: Protection) {
+    this.#protection = protection
+  }
 
   open(host: string, come: (sending: Sending) => void): Promise<Address> {
     const timeouts = {
@@ -30,15 +38,15 @@ export class WebSocketDoor implements Door {
       requestTimeout: REQUEST_MS,
       connectionsCheckingInterval: 1000,
     }
-    const server = createServer(timeouts, (_, response) => {
-      response
-        .writeHead(426, { connection: 'close', upgrade: 'websocket' })
-        .end('a WebSocket is expected here\n')
-    })
+    const { tls, token } = this.#protection
+    const server = tls
+      ? createTlsServer({ ...timeouts, ...listenerOptions(tls, token) }, answer)
+      : createServer(timeouts, answer)
     this.#server = server
     const upgrades = new WebSocketServer({ noServer: true, path: PATH, ...OPTIONS })
     server.on('upgrade', (request, socket, head) => {
-      if (upgrades.shouldHandle(request) === false) {
+      const isStranger = tls !== undefined && !isTrusted(request.socket as TLSSocket, tls)
+      if (isStranger || upgrades.shouldHandle(request) === false) {
         socket.destroy()
         return
       }
@@ -58,10 +66,16 @@ export class WebSocketDoor implements Door {
 
   dial({ host, port }: Address): Promise<Receiving> {
     const name = host.includes(':') ? `[${host}]` : host
-    const ws = new WebSocket(`ws://${name}:${port}${PATH}`, { handshakeTimeout: REQUEST_MS, ...OPTIONS })
+    const { tls, token } = this.#protection
+    const [scheme, options] = tls ? ['wss', diallerOptions(tls, token)] : ['ws', {}]
+    const ws = new WebSocket(`${scheme}://${name}:${port}${PATH}`, {
+      ...options,
+      handshakeTimeout: REQUEST_MS,
+      ...OPTIONS,
+    })
     return new Promise((resolve, reject) => {
       const receiving = new WebSocketReceiving(ws)
-      ws.once('open', () => resolve(receiving)).once('error', reject)
+      ws.once('open', () => resolve(receiving)).once('error', (error) => reject(explained(error)))
     })
   }
 
@@ -69,6 +83,10 @@ export class WebSocketDoor implements Door {
     this.#server?.close()
     this.#server?.closeAllConnections() // not the upgraded ones
   }
+}
+
+const answer: RequestListener = (_, response) => {
+  response.writeHead(426, { connection: 'close', upgrade: 'websocket' }).end('a WebSocket is expected here\n')
 }
 
 /** A connection as a stream, for the handshake. */
