@@ -7,6 +7,7 @@ import { statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
 import { LockstepError } from '../src/errors.js'
+import { loadTls } from '../src/runtime/environment/tls.js'
 import { readMachine } from './devices.js'
 import { listenForInterruptions } from './interruptions.js'
 import { AttemptLogs, checkLogDirectory } from './logs.js'
@@ -46,6 +47,7 @@ export async function launch(argv: readonly string[]): Promise<number> {
   if (settings.logDirectory !== undefined) checkLogDirectory(settings.logDirectory)
   const metrics = settings.metrics && (await openMetrics(settings.metrics))
   const token = readToken(settings.tokenFile, env, settings.nodes.max)
+  const tls = loadTls(settings.tls)
 
   const interruptions = listenForInterruptions()
   const output = new Output(process.stdout, process.stderr, env)
@@ -76,7 +78,14 @@ export async function launch(argv: readonly string[]): Promise<number> {
   })
   const seated = takeSeat({
     ...settings,
-    ...{ version, token, say, ranks: plan.localWorldSize, runId: settings.jobName ?? makeRunId(new Date()) },
+    ...{
+      version,
+      token,
+      tls,
+      say,
+      ranks: plan.localWorldSize,
+      runId: settings.jobName ?? makeRunId(new Date()),
+    },
     take: (order) => node.take(order),
     abandon: (coordinator, reason) => void node.abandon(coordinator, reason),
   })

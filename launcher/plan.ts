@@ -4,6 +4,7 @@
  */
 import { extname } from 'node:path'
 import { LockstepError } from '../src/errors.js'
+import type { TlsSetting } from '../src/runtime/environment/tls.js'
 import {
   ENGINE_VARIABLE,
   type EngineSetting,
@@ -29,6 +30,7 @@ export interface Wishes {
   readonly threads: number | undefined
   readonly timeoutSeconds: number
   readonly transport: Transport
+  readonly tls?: TlsSetting | undefined
   readonly engine?: EngineSetting | undefined
   readonly profile?: string | undefined
   readonly timeline?: string | undefined
@@ -44,6 +46,7 @@ export interface Plan {
   readonly threads: number
   readonly timeoutMs: number
   readonly transport: Transport
+  readonly tls: TlsSetting | undefined
   readonly engine: EngineSetting | undefined
   readonly profile: string | undefined
   readonly timeline: string | undefined
@@ -87,6 +90,7 @@ export function makePlan(options: Wishes, machine: Machine, loaders: Loaders): P
     threads: options.threads ?? Math.max(1, Math.floor(machine.cores / localWorldSize)),
     timeoutMs: options.timeoutSeconds * 1000,
     transport: options.transport,
+    tls: options.tls,
     engine: options.engine,
     profile: options.profile,
     timeline: options.timeline,
@@ -119,6 +123,7 @@ export function rankEnvironment(
       threads: plan.threads,
       timeoutMs: plan.timeoutMs,
       transport: plan.transport,
+      tls: plan.tls,
     }),
     ...(plan.engine === undefined ? {} : { [ENGINE_VARIABLE]: plan.engine }),
     ...(plan.profile === undefined ? {} : { [PROFILE_VARIABLE]: plan.profile }),

@@ -4,6 +4,7 @@
  */
 import { LockstepError } from '../../src/errors.js'
 import { DEFAULT_PORT } from '../../src/runtime/environment/clusters/placement.js'
+import { type TlsSetting, tlsSetting } from '../../src/runtime/environment/tls.js'
 import {
   DEFAULT_ADDRESS,
   DEFAULT_TIMEOUT_SECONDS,
@@ -45,6 +46,8 @@ export interface Settings {
   readonly meetSeconds: number
   readonly lastCallSeconds: number
   readonly tokenFile: string | undefined
+  /** How nodes encrypt what they say to each other; undefined: they do not. */
+  readonly tls: TlsSetting | undefined
 
   readonly maxRestarts: number
   readonly monitorSeconds: number
@@ -75,6 +78,7 @@ export function readSettings(commandLine: CommandLine, env: NodeJS.ProcessEnv, f
   const endpoint = given.standalone ? undefined : findEndpoint(given)
   const nodeRank = given.standalone ? undefined : given['node-rank']
   checkNodes(nodes, nodeRank, endpoint)
+  const tls = tlsSetting(given)
   return {
     nproc: given.nproc ?? given['nproc-per-node'] ?? 1,
     threads: given.threads,
@@ -94,6 +98,8 @@ export function readSettings(commandLine: CommandLine, env: NodeJS.ProcessEnv, f
     meetSeconds: given['rdzv-timeout'] ?? 600,
     lastCallSeconds: given['rdzv-last-call'] ?? 30,
     tokenFile: given['token-file'],
+    // What one node says to itself leaves it nowhere.
+    tls: nodes.max === 1 ? undefined : tls,
     maxRestarts: given['max-restarts'] ?? 0,
     monitorSeconds: given['monitor-interval'] ?? 2,
     stopSeconds: given['stop-timeout'] ?? 30,

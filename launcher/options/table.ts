@@ -2,6 +2,7 @@
  * Every option of a launch: its name, the form of its value and its help. A row here is a flag `--name`, an environment
  * variable `LOCKSTEP_NAME` and a key `name` of a config file. It refuses to know which of them was used.
  */
+import { TLS_MODES } from '../../src/runtime/environment/tls.js'
 import { ENGINES, TRANSPORTS } from '../../src/runtime/environment/variables.js'
 import {
   anything,
@@ -87,6 +88,14 @@ export const TABLE = {
     '<file>',
     "holds the job's secret, the same on all nodes (or set LOCKSTEP_TOKEN)",
   ),
+  tls: row(
+    oneOf(TLS_MODES),
+    '<how>',
+    'auto: encrypts what nodes say to each other, by a key made of the token (default: off, or by certificates)',
+  ),
+  'tls-ca': row(anything, '<file>', 'encrypts by certificates: the authority that signed those of all nodes'),
+  'tls-cert': row(anything, '<file>', "this node's certificate"),
+  'tls-key': row(anything, '<file>', 'its private key'),
 
   'max-restarts': row(
     wholeNumber(0),

@@ -10,14 +10,14 @@ import {
   dialChannel,
   listenForChannels,
 } from '../../src/runtime/environment/channel.js'
+import type { Protection } from '../../src/runtime/environment/tls.js'
 import type { HostPort } from '../options/forms.js'
 
 const TRY_AGAIN_MS = 250
 const TRY_MS = 5000
 
-export interface EndpointOptions {
+export interface EndpointOptions extends Protection {
   readonly endpoint: HostPort
-  readonly token: string
   readonly beatMs: number
 }
 
@@ -78,7 +78,7 @@ export async function dialEndpoint(options: EndpointOptions, seconds: number): P
 
 function strangers({ host, port }: HostPort, cause: LockstepError): LockstepError {
   return new LockstepError(
-    `--rdzv-endpoint ${host}:${port}: ${cause.message}; see that all nodes have the same token and the same lockstep, and that nothing else listens there`,
+    `--rdzv-endpoint ${host}:${port}: ${cause.message}; see that all nodes have the same token, --tls and lockstep, and that nothing else listens there`,
     { cause },
   )
 }
@@ -90,11 +90,14 @@ function unreachable({ host, port }: HostPort, seconds: number, cause: Error): L
   )
 }
 
+export function isLoopback(address: string): boolean {
+  return address === '::1' || address.startsWith('127.')
+}
+
 /** The address of `host`, if other machines could mean this one by it. */
 async function reachable(host: string): Promise<string> {
   const { address } = await lookup(host)
-  const isLoopback = address === '::1' || address.startsWith('127.')
-  if (isLoopback && host !== address && host !== 'localhost') {
+  if (isLoopback(address) && host !== address && host !== 'localhost') {
     throw new LockstepError(
       `--rdzv-endpoint ${host} is ${address} on this node (see /etc/hosts), where no other machine reaches it: give the address itself`,
     )

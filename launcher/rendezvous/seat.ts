@@ -5,16 +5,17 @@
 import { lookup } from 'node:dns/promises'
 import { hostname } from 'node:os'
 import { startStore } from '../../src/runtime/environment/store-server.js'
+import type { Protection } from '../../src/runtime/environment/tls.js'
 import { DEFAULT_ADDRESS } from '../../src/runtime/environment/variables.js'
 import type { HostPort, NodeCount } from '../options/forms.js'
 import { attemptToken } from '../token.js'
 import type { Terms } from './admission.js'
 import { Coordinator, type Member, type Place } from './coordinator.js'
-import { cannotListen, dialEndpoint, openEndpoint } from './endpoint.js'
+import { cannotListen, dialEndpoint, isLoopback, openEndpoint } from './endpoint.js'
 import type { Hello, Order, Report } from './messages.js'
 import { RemoteMembers } from './remote-members.js'
 
-export interface SeatOptions {
+export interface SeatOptions extends Protection {
   readonly version: string
   readonly nodes: NodeCount
   readonly nodeRank: number | undefined
@@ -28,7 +29,6 @@ export interface SeatOptions {
   readonly monitorSeconds: number
   /** How many ranks this node starts. */
   readonly ranks: number
-  readonly token: string
   readonly say: (text: string) => void
   readonly take: (order: Order) => void
   /** The coordinator, at the address given, is gone. */
@@ -69,10 +69,20 @@ async function sitAtHome(options: Remote, mustBeHere: boolean): Promise<Seat | u
     onRefused: (error) => options.say(`ddp-launch: ${error.message}`),
   })
   if (!listener) return undefined
-  const address = await addressOf(options.endpoint)
-  const coordinator = new Coordinator(termsOf(options), (attempt) => openPlace(options, address, attempt, 0))
+  const { endpoint, tls, say } = options
+  const address = await addressOf(endpoint)
+  if (tls === undefined && !isLoopback(address))
+    say(
+      'ddp-launch: what nodes say to each other is authenticated, not encrypted: --tls auto on all encrypts it',
+    )
+  // A certificate is for the name that the user gave.
+  const name = typeof tls === 'object' ? endpoint.host : address
+  const coordinator = new Coordinator(termsOf(options), async (attempt) => ({
+    ...(await openPlace(options, address, attempt, 0)),
+    host: name,
+  }))
   remote = new RemoteMembers(coordinator)
-  return beside(coordinator, options, address, async () => {
+  return beside(coordinator, options, name, async () => {
     listener.close()
     await remote?.close()
   })
@@ -122,10 +132,11 @@ function helloOf(options: SeatOptions, address: string): Hello {
 }
 
 async function openPlace(options: SeatOptions, host: string, attempt: number, port: number): Promise<Place> {
-  const token = attemptToken(options.token, options.runId, attempt)
+  const { tls, runId } = options
+  const token = attemptToken(options.token, runId, attempt)
   const onRefused = (error: Error) => options.say(`ddp-launch: ${error.message}`)
   try {
-    const store = await startStore({ host, port, token, onRefused })
+    const store = await startStore({ host, port, token, tls, onRefused })
     return { host, ...store }
   } catch (cause) {
     throw cannotListen({ host, port }, cause as NodeJS.ErrnoException, 'MASTER_ADDR:MASTER_PORT')

@@ -12,6 +12,7 @@ import { joinDirectly } from './environment/direct.js'
 import { installErrorReporter } from './environment/error-reporter.js'
 import { stopRequested } from './environment/stop-request.js'
 import { StoreClient } from './environment/store-client.js'
+import { loadTls } from './environment/tls.js'
 import { type RankEnvironment, readEnvironment, readTimeline } from './environment/variables.js'
 import { type Mesh, type MeshShape, meshOf } from './mesh.js'
 import { closeMetrics, openMetrics } from './metrics.js'
@@ -44,12 +45,14 @@ export async function init(): Promise<World> {
 async function join(environment: RankEnvironment): Promise<Communicator> {
   const { rank, worldSize, masterAddr, masterPort, token, timeoutMs, transport } = environment
   const { address, groupRank } = environment
-  const store = await StoreClient.connect({ host: masterAddr, port: masterPort, token, timeoutMs })
+  const tls = loadTls(environment.tls)
+  const store = await StoreClient.connect({ host: masterAddr, port: masterPort, token, tls, timeoutMs })
   try {
     return await connectRanks({
       rank,
       size: worldSize,
       token,
+      tls,
       host: address,
       node: groupRank,
       timeoutMs,

@@ -16,6 +16,8 @@ import { LockstepError } from '../../errors.js'
 const MAGIC = Buffer.from('LOCKSTEP', 'latin1')
 export const PROTOCOL_VERSION = 1
 const HEADER = Buffer.concat([MAGIC, Buffer.from([PROTOCOL_VERSION >> 8, PROTOCOL_VERSION & 255])])
+/** How a connection by TLS begins: record type and major version (RFC 8446 §5.1). */
+const TLS_HANDSHAKE = 0x1603
 const NONCE_BYTES = 32
 const PROOF_BYTES = 32
 
@@ -91,6 +93,9 @@ class Stranger {
   async greeting(): Promise<Buffer> {
     // The header is judged by itself: an HTTP client or an older Lockstep is told so at once.
     const header = await this.#read(HEADER.length)
+    if (header.readUInt16BE() === TLS_HANDSHAKE) {
+      throw new LockstepError('speaks TLS, and this end does not: give all nodes the same --tls options')
+    }
     if (!header.subarray(0, MAGIC.length).equals(MAGIC)) {
       throw new LockstepError(
         `sent ${JSON.stringify(header.toString('latin1'))}…: expected a rank of a Lockstep job`,
@@ -139,7 +144,7 @@ async function guarded(
   const onClose = () =>
     reject(
       new LockstepError(
-        'closed it during the handshake: expected a rank of this job, with its LOCKSTEP_TOKEN',
+        'closed it during the handshake: expected a rank of this job, with its LOCKSTEP_TOKEN and the same --tls',
       ),
     )
   const onError = (cause: Error) =>

@@ -111,11 +111,8 @@ function keyOf(token: string): Buffer {
 }
 
 function refusal(socket: Socket, cause: Error): Error {
-  const reason = explained(cause).message
-  return new LockstepError(
-    `the connection with ${socket.remoteAddress ?? 'unknown'} was refused: ${reason}`,
-    { cause },
-  )
+  const from = socket.remoteAddress ?? 'another host' // gone with the connection
+  return new LockstepError(`the connection with ${from} was refused: ${explained(cause).message}`, { cause })
 }
 
 type TlsError = Error & { code?: string; host?: string; cert?: PeerCertificate }
@@ -129,11 +126,12 @@ const MEANINGS: readonly (readonly [RegExp, string])[] = [
     /NO_SUITABLE_SIGNATURE|ALERT_HANDSHAKE_FAILURE|RETURN_A_CERTIFICATE|CERTIFICATE_REQUIRED/,
     `one end has certificates and the other has not: ${SAME}`,
   ],
+  [/SOCKET_HANG_UP/, 'the other end has hung up while TLS was agreed on, and says why: see its log'],
   [/^CERT_HAS_EXPIRED/, "the other end's certificate has expired: renew it there, or set the clocks right"],
   [/^CERT_NOT_YET_VALID/, "the other end's certificate is not valid yet: see that the clocks agree"],
   [
     /SELF_SIGNED|UNABLE_TO_(GET_ISSUER|VERIFY)|CERT_SIGNATURE|ALERT_UNKNOWN_CA/,
-    "the other end's certificate is not of this end's authority: give all nodes the same --tls-ca, and certificates of it",
+    "the other end's certificate is not of this end's authority: give all nodes certificates of the same --tls-ca, or all --tls auto",
   ],
 ]
 

@@ -1,11 +1,12 @@
 /**
  * Messages between two processes of a job, over a TCP connection on which both have proved the token: whole, in order,
  * each a JSON object. Each end says now and then that it lives, so that a machine that vanished is noticed too. It
- * refuses to know what the messages mean, and to encrypt them.
+ * refuses to know what the messages mean.
  */
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { acceptHandshake, initiateHandshake } from '../../collectives/wire/handshake.js'
+import { connected, createListener, dial, type Protection } from '../../collectives/wire/tls.js'
 import { encodeFrame, FrameReader } from './store-frames.js'
 
 const HANDSHAKE_TIMEOUT_MS = 5000
@@ -89,22 +90,24 @@ export interface ChannelListener {
 }
 
 /** @throws the system's error when `host:port` cannot be listened on. */
-export async function listenForChannels(options: {
-  readonly host: string
-  readonly port: number
-  readonly token: string
-  readonly beatMs: number
-  readonly onChannel: (channel: Channel) => void
-  /** Told of each connection that did not prove the token. */
-  readonly onRefused: (error: Error) => void
-}): Promise<ChannelListener> {
+export async function listenForChannels(
+  options: Protection & {
+    readonly host: string
+    readonly port: number
+    readonly beatMs: number
+    readonly onChannel: (channel: Channel) => void
+    /** Told of each connection that did not prove the token. */
+    readonly onRefused: (error: Error) => void
+  },
+): Promise<ChannelListener> {
   const strangers = new Set<Socket>()
-  const server = createServer({ noDelay: true }, (socket) => {
+  const come = (socket: Socket) => {
     strangers.add(socket)
     acceptHandshake(socket, options.token, { timeoutMs: HANDSHAKE_TIMEOUT_MS })
       .then(() => options.onChannel(new Channel(socket, options.beatMs)), options.onRefused)
       .finally(() => strangers.delete(socket))
-  })
+  }
+  const server = createListener(options, come, options.onRefused)
   server.listen(options.port, options.host)
   await once(server, 'listening')
   return {
@@ -116,23 +119,18 @@ export async function listenForChannels(options: {
   }
 }
 
-/** One try. @throws the system's error when nobody can be reached, a LockstepError when the handshake fails. */
-export async function dialChannel(options: {
-  readonly host: string
-  readonly port: number
-  readonly token: string
-  readonly beatMs: number
-  readonly timeoutMs: number
-}): Promise<Channel> {
+/** One try. @throws the system's error when nobody can be reached, a LockstepError when TLS or the handshake fails. */
+export async function dialChannel(
+  options: Protection & {
+    readonly host: string
+    readonly port: number
+    readonly beatMs: number
+    readonly timeoutMs: number
+  },
+): Promise<Channel> {
   const { host, port, token, timeoutMs } = options
-  const socket = connect({ host, port, noDelay: true })
-  try {
-    await once(socket, 'connect', { signal: AbortSignal.timeout(timeoutMs) })
-  } catch (error) {
-    socket.on('error', () => {})
-    socket.destroy()
-    throw error
-  }
+  const socket = dial({ host, port, noDelay: true }, options)
+  await connected(socket, timeoutMs)
   await initiateHandshake(socket, token, { timeoutMs: HANDSHAKE_TIMEOUT_MS })
   return new Channel(socket, options.beatMs)
 }

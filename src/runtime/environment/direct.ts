@@ -17,6 +17,7 @@ import type { Placement, Variables } from './clusters/placement.js'
 import { findPlacement } from './clusters/table.js'
 import { StoreClient } from './store-client.js'
 import { LISTENING, type StoreOptions } from './store-server.js'
+import { loadTls, readTls } from './tls.js'
 import { DEFAULT_TIMEOUT_SECONDS, type RankEnvironment, readEnvironment } from './variables.js'
 
 const LEAST_CHARACTERS = 16
@@ -35,9 +36,10 @@ export async function joinDirectly(env: Variables = process.env): Promise<RankEn
   if (placement?.nodes === undefined || placement.nodes.max === 1) return undefined
   const seat = seatOf(placement, env)
   const { host, port, rank, size, token } = seat
-  if (rank === 0) await openStore(host, port, token)
+  const tls = loadTls(readTls(env))
+  if (rank === 0) await openStore({ host, port, token, tls })
   const seconds = Number(env.LOCKSTEP_TIMEOUT ?? DEFAULT_TIMEOUT_SECONDS)
-  const store = await reach({ host, port, token, timeoutMs: seconds * 1000 })
+  const store = await reach({ host, port, token, tls, timeoutMs: seconds * 1000 })
   try {
     await store.set(`task/${rank}`, hostIdentity())
     const others = Array.from({ length: size }, (_, r) => store.get(`task/${r}`, undefined, `rank ${r}`))
@@ -113,13 +115,14 @@ function readSecretFile(file: string): string {
  * For as long as rank 0 lives, without keeping it alive. In a process of its own: a rank that waits in shared memory does
  * not turn its event loop.
  */
-async function openStore(host: string, port: number, token: string): Promise<void> {
+async function openStore(options: StoreOptions & { readonly port: number }): Promise<void> {
+  const { host, port } = options
   const program = `./store-process.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`
   const flags = process.execArgv.filter((flag) => !flag.startsWith('--inspect'))
   const child = spawn(process.execPath, [...flags, fileURLToPath(new URL(program, import.meta.url))], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
-  child.stdin.write(`${JSON.stringify({ host, port, token } satisfies StoreOptions)}\n`)
+  child.stdin.write(`${JSON.stringify(options)}\n`)
   const answer = String((await Promise.race([once(child.stdout, 'data'), once(child, 'close')]))[0]).trim()
   if (answer !== LISTENING) {
     throw new LockstepError(

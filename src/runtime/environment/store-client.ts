@@ -2,16 +2,15 @@
  * A rank's end of the store that the launcher holds. It refuses to outlive the launcher: when that is gone,
  * whatever waits fails at once, and it never keeps a process alive that waits for nothing.
  */
-import { once } from 'node:events'
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { initiateHandshake } from '../../collectives/wire/handshake.js'
+import { connected, dial, type Protection } from '../../collectives/wire/tls.js'
 import { LockstepError } from '../../errors.js'
 import { asResponse, encodeFrame, FrameReader, type Request } from './store-frames.js'
 
-export interface StoreAddress {
+export interface StoreAddress extends Protection {
   readonly host: string
   readonly port: number
-  readonly token: string
   /** For connecting, and the default of every wait; milliseconds. */
   readonly timeoutMs: number
 }
@@ -59,12 +58,10 @@ export class StoreClient {
   /** @throws LockstepError when nobody listens there, in time, or the other end has another token. */
   static async connect(address: StoreAddress): Promise<StoreClient> {
     const { host, port, token, timeoutMs } = address
-    const socket = connect({ host, port, noDelay: true })
+    const socket = dial({ host, port, noDelay: true }, address)
     try {
-      await once(socket, 'connect', { signal: AbortSignal.timeout(timeoutMs) })
+      await connected(socket, timeoutMs)
     } catch (cause) {
-      socket.on('error', () => {})
-      socket.destroy()
       throw new LockstepError(
         `cannot reach the launcher's store at ${host}:${port} (MASTER_ADDR:MASTER_PORT): ${(cause as Error).message}; expected a running ddp-launch there`,
         { cause },

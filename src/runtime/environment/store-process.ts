@@ -7,10 +7,10 @@ import { once } from 'node:events'
 import { LISTENING, type StoreOptions, startStore } from './store-server.js'
 
 const [line] = (await once(process.stdin.setEncoding('utf8'), 'data')) as [string]
-const { host, port, token } = JSON.parse(line) as StoreOptions
+const { host, port, token, tls } = JSON.parse(line) as StoreOptions
 const onRefused = (error: Error) => console.error(`lockstep: ${error.message}`)
 try {
-  await startStore({ host: (await lookup(host)).address, port: port ?? 0, token, onRefused })
+  await startStore({ host: (await lookup(host)).address, port: port ?? 0, token, tls, onRefused })
   process.stdout.write(`${LISTENING}\n`)
   await once(process.stdin, 'end')
 } catch (error) {

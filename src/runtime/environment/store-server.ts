@@ -4,20 +4,20 @@
  * carries addresses, never tensors.
  */
 import { once } from 'node:events'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { acceptHandshake } from '../../collectives/wire/handshake.js'
+import { createListener, type Protection } from '../../collectives/wire/tls.js'
 import { asRequest, encodeFrame, FrameReader, type Request } from './store-frames.js'
 
 const HANDSHAKE_TIMEOUT_MS = 5000
 /** What a store in a process of its own says when it listens. */
 export const LISTENING = 'listening'
 
-export interface StoreOptions {
+export interface StoreOptions extends Protection {
   /** The address to listen on: 127.0.0.1 for a job on one host. */
   readonly host: string
   /** 0, unless told otherwise: the system chooses one. */
   readonly port?: number
-  readonly token: string
   /** Told of each connection that was closed for not being a well-behaved rank of this job. */
   readonly onRefused?: (error: Error) => void
 }
@@ -29,15 +29,19 @@ export interface Store {
 }
 
 /** Listens, and answers ranks until closed. @throws the system's error when `host:port` cannot be listened on. */
-export async function startStore({ host, port = 0, token, onRefused }: StoreOptions): Promise<Store> {
+export async function startStore(options: StoreOptions): Promise<Store> {
+  const { host, port = 0, token, onRefused } = options
   const entries = new Entries()
   const sockets = new Set<Socket>()
-  const server = createServer({ noDelay: true }, (socket) => {
-    sockets.add(socket)
-    socket.on('close', () => sockets.delete(socket))
+  const come = (socket: Socket) => {
     acceptHandshake(socket, token, { timeoutMs: HANDSHAKE_TIMEOUT_MS })
       .then(() => serve(socket, entries, onRefused))
       .catch((error: Error) => onRefused?.(error))
+  }
+  const server = createListener(options, come, onRefused)
+  server.on('connection', (socket) => {
+    sockets.add(socket)
+    socket.on('close', () => sockets.delete(socket))
   })
   server.listen(port, host)
   await once(server, 'listening')

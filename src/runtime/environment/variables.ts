@@ -3,6 +3,7 @@
  * has no name for. It refuses to guess: a rank that was launched halfway gets an error, not a world of one.
  */
 import { LockstepError } from '../../errors.js'
+import { readTls, type TlsSetting, tlsVariables } from './tls.js'
 
 export interface RankEnvironment {
   /** This process among all, 0 … worldSize - 1. */
@@ -26,6 +27,8 @@ export interface RankEnvironment {
   readonly timeoutMs: number
   /** How ranks exchange numbers. */
   readonly transport: Transport
+  /** How what leaves this host is encrypted; undefined: it is not. */
+  readonly tls?: TlsSetting | undefined
 }
 
 export const DEFAULT_TIMEOUT_SECONDS = 60
@@ -115,6 +118,7 @@ export function readEnvironment(env: Variables = process.env): RankEnvironment |
     threads: integer(env, 'LOCKSTEP_THREADS', 1),
     timeoutMs: seconds(env, 'LOCKSTEP_TIMEOUT') * 1000,
     transport: transport(env),
+    tls: readTls(env),
   }
 }
 
@@ -133,6 +137,7 @@ export function rankVariables(e: RankEnvironment): Record<string, string> {
     LOCKSTEP_THREADS: String(e.threads),
     LOCKSTEP_TIMEOUT: String(e.timeoutMs / 1000),
     LOCKSTEP_TRANSPORT: e.transport,
+    ...tlsVariables(e.tls),
   }
 }
 
