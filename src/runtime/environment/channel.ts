@@ -60,8 +60,14 @@ export class Channel {
     if (this.#isOver) return
     this.#finish()
     this.#socket.end()
-    const closed = once(this.#socket, 'close')
-    await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, 1000))])
+    // Not `once`, which an error would reject: the other end may be gone before it has read our goodbye.
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, 1000)
+      this.#socket.on('close', () => {
+        clearTimeout(timer)
+        resolve()
+      })
+    })
     this.#socket.destroy()
   }
 
