@@ -58,8 +58,8 @@ describe('thirty steps of a small GPT on four ranks', () => {
   test.each([
     // On paper 2.5/4, 1.75/4 and 1/4, without the buffers that units pass through and without padding.
     [1, 2, [0.625, 0.63]],
-    [2, 2, [0.4375, 0.51]],
-    [3, 3, [0.25, 0.37]],
+    [2, 2, [0.4375, 0.53]],
+    [3, 3, [0.25, 0.42]],
   ] as const)('zero %i: losses, bytes and state', async (zero, halves, [least, most]) => {
     const ranks = await run(4, { zero, overlap: 'auto' })
     const [first] = ranks

@@ -59,13 +59,17 @@ export function unitsOf(
   return { units, offsets }
 }
 
+/** Below so many floats a unit's exchange and its segment of the pass take longer for being called than for what they do. */
+const SMALL_UNIT = 2 ** 20
+
 /**
  * A sixteenth of the whole, or the largest layer and the norms beside it: buffers of this size cost little beside a rank's
- * part, and every unit costs a segment of the pass.
+ * part. Where that is small, up to a sixth: every unit costs a segment of the pass, and a meeting of all ranks.
  */
 export function streamedFloats(tensors: readonly Tensor[]): number {
   const layers = layersOf(tensors).map(({ floats }) => floats)
-  return Math.max(1.05 * Math.max(...layers), layers.reduce((sum, floats) => sum + floats, 0) / 16)
+  const all = layers.reduce((sum, floats) => sum + floats, 0)
+  return Math.max(1.05 * Math.max(...layers), all / 16, Math.min(all / 6, SMALL_UNIT))
 }
 
 function layersOf(tensors: readonly Tensor[]): Run[] {
