@@ -1,24 +1,47 @@
 /** What of a training run goes into a checkpoint and comes back, on all ranks together. Files are ./checkpoint's part. */
+import { randomUUID } from 'node:crypto'
 import type { Communicator } from '../collectives/communicator.js'
 import { LockstepError } from '../errors.js'
 import { BackgroundWriter } from './checkpoint/background-writer.js'
-import { type JsonObject, readCheckpoint, writeCheckpoint } from './checkpoint/checkpoints.js'
-import { onRankZero } from './checkpoint/collective.js'
+import {
+  explainingReads,
+  explainingWrites,
+  type FoundSharded,
+  findCheckpoint,
+  type JsonObject,
+  type Particulars,
+} from './checkpoint/checkpoints.js'
+import { onAllRanks, onRankZero } from './checkpoint/collective.js'
 import { requireSameTensors } from './checkpoint/compare.js'
 import { storageAt } from './checkpoint/locations.js'
+import {
+  collect,
+  type Described,
+  distribute,
+  type HeldState,
+  shareOf,
+  type WholeTensors,
+} from './checkpoint/parts.js'
 import { checkRetention, type Metric } from './checkpoint/retention.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
-import { fits, gatherFeedback, isFeedback, scatterFeedback } from './feedback-state.js'
+import { type Begun, readParts, verifyShards } from './checkpoint/shards.js'
+import { DamagedError } from './checkpoint/storage.js'
+import { perform, type WriteTask } from './checkpoint/writing.js'
+import { feedbackParts, feedbackTensors, isFeedback } from './feedback-state.js'
 import type { Optimizer } from './optimizers/index.js'
-import type { Parameters } from './parameters.js'
-import { roomForState, spreadState, wholeState } from './zero/whole-state.js'
+import type { LossScaleState } from './precision/loss-scale.js'
 
 export interface SaveOptions {
   /**
-   * Go on training while rank 0 writes, from a copy in memory that it makes before `save` returns. The next `save`,
-   * `load` or `close` waits for it, as `saved()` does, and has its error if there is one.
+   * Go on training while the checkpoint is written, from a copy in memory that is made before `save` returns. The next
+   * `save`, `load` or `close` waits for it, as `saved()` does, and has its error if there is one.
    */
   readonly background?: boolean
+  /**
+   * Every rank writes what it holds, so that none needs room for the whole; all ranks must see the directory. By default so
+   * where ranks hold parts of the state (ZeRO, pipelines, tensor parallelism) and see it; else rank 0 writes whole tensors.
+   */
+  readonly sharded?: boolean
   /** Delete older checkpoints once this one is written: all but so many, and the best by `metric`. */
   readonly keepLast?: number
   /** How good the model is now, e.g. `{ name: 'accuracy', value: accuracy, mode: 'max' }`. */
@@ -37,62 +60,75 @@ export interface Progress {
   readonly steps: number
   readonly passes: number
   readonly seed: number
+  /** With a loss scale only. */
+  readonly lossScale?: LossScaleState
 }
 
 export class DdpCheckpoints {
   private readonly writer = new BackgroundWriter()
-  /** The save in the background, whose outcome rank 0 alone knows; undefined when every rank has seen it. */
-  private writing: Promise<string> | undefined
+  /** The save in the background, whose outcome this rank alone knows; undefined when every rank has seen it. */
+  private writing: { readonly done: Promise<string>; readonly aborting: AbortController } | undefined
 
   constructor(
+    /** All ranks of the world. */
     private readonly links: Communicator,
-    private readonly parameters: Parameters,
+    private readonly held: HeldState,
     private readonly optimizer: Optimizer,
     /** What this rank's compressors remember; none without them. */
     private readonly feedback: readonly NamedTensor[],
   ) {}
 
-  /** @throws LockstepError on every rank, naming path and cause, when rank 0 cannot write. @returns the path. */
+  /** @throws LockstepError on every rank, naming path and cause, when a rank cannot write. @returns the path. */
   async save(
     directory: string,
     progress: Progress,
     user: JsonObject,
-    { background = false, keepLast, metric }: SaveOptions,
+    { background = false, keepLast, metric, sharded }: SaveOptions,
   ): Promise<string> {
     checkRetention(keepLast, metric)
     const path = storageAt(directory).pathOf(progress.steps)
     await this.saved()
-    const { parameters, optimizer, links } = this
-    const { values, slots } = await wholeState(links, parameters)
-    const feedback = await gatherFeedback(links, this.feedback)
-    const checkpoint = () => ({
+    const { optimizer } = this
+    const particulars: Particulars = {
       step: progress.steps,
-      model: parameters.modelTensors(values),
-      optimizer: [...parameters.optimizerTensors(slots), ...feedback],
       state: { ...progress, optimizer: { name: optimizer.name, ...optimizer.hyper }, user },
       metric,
-    })
-    if (!background) return onRankZero(links, () => writeCheckpoint(directory, checkpoint(), keepLast))
-    this.writing =
-      links.rank === 0 ? this.writer.write(directory, checkpoint(), keepLast) : Promise.resolve(path)
-    this.writing.catch(() => {}) // saved() tells it, to every rank
+    }
+    const task = await this.task(directory, particulars, keepLast, sharded)
+    const aborting = new AbortController()
+    const done =
+      task === undefined
+        ? Promise.resolve(path)
+        : background
+          ? this.writer.write(task, aborting.signal)
+          : perform(task, aborting.signal)
+    done.catch(() => {}) // saved() tells it, to every rank
+    this.writing = { done, aborting }
+    if (!background) await this.saved()
     return path
   }
 
   /** Settles on every rank when what was saved in the background is written; its error is every rank's. */
   async saved(): Promise<void> {
-    const { writing } = this
+    const { writing, links } = this
     if (writing === undefined) return
     this.writing = undefined
+    const { done, aborting } = writing
     try {
-      await onRankZero(this.links, () => writing)
+      // Rank 0 waits for the others' shards, and must be told when one will not come.
+      await onAllRanks(links, () => (links.rank === 0 ? Promise.resolve() : done))
+      await onRankZero(links, () => done)
+    } catch (error) {
+      aborting.abort(error)
+      throw error
     } finally {
-      await writing.catch(() => {}) // also when the links are broken: a rank that leaves now would leave half a file
+      await done.catch(() => {}) // also when the links are broken: a rank that leaves now would leave half a file
     }
   }
 
   /**
-   * Rank 0 reads and checks; the buffers, or parts of them, then travel to the other ranks, which need not see the file system.
+   * Of whole tensors, rank 0 reads and checks, and the others get their parts from it, and need not see the file system. Of
+   * shards every rank checks some, and reads what it needs.
    * @returns undefined when there is no checkpoint. @throws LockstepError on every rank.
    */
   async load(
@@ -100,36 +136,150 @@ export class DdpCheckpoints {
     which: LoadOptions,
   ): Promise<{ readonly progress: Progress; readonly state: JsonObject } | undefined> {
     await this.saved()
-    const { parameters, optimizer, links } = this
-    const { values, slots } = roomForState(parameters)
-    let feedback: readonly NamedTensor[] = []
-    const loaded = await onRankZero(links, async () => {
-      const checkpoint = await readCheckpoint(directory, which)
-      if (checkpoint === undefined) return null
-      const { path, damaged, state, model, optimizer: saved } = checkpoint
-      const [ownModel, ownState] = [parameters.modelTensors(values), parameters.optimizerTensors(slots)]
-      requireSameTensors('model', ownModel, model, path)
-      requireSameOptimizer(optimizer, state, path)
-      const savedSlots = saved.filter((tensor) => !isFeedback(tensor))
-      requireSameTensors(`optimizer (${optimizer.name})`, ownState, savedSlots, path)
-      for (const what of damaged) console.error(`lockstep: ${what}: resuming from ${path}`)
-      copyInto(ownModel, model)
-      copyInto(ownState, savedSlots)
-      feedback = saved.filter(isFeedback)
-      const resumed = fits(links.size, this.feedback, feedback)
-      if (!resumed) {
-        console.error(
-          `lockstep: ${path} has no error feedback of ${links.size} ranks with this compression: it starts anew`,
+    const known = new Map<string, string>()
+    for (;;) {
+      let whole: WholeTensors | undefined
+      const found = await onRankZero(this.links, async () => {
+        const checkpoint = await findCheckpoint(directory, which, known)
+        if (checkpoint === undefined) return null
+        if ('model' in checkpoint) whole = checkpoint
+        const resumed = this.check(checkpoint.path, checkpoint.state, tensorsOf(checkpoint))
+        for (const what of checkpoint.damaged)
+          console.error(`lockstep: ${what}: resuming from ${checkpoint.path}`)
+        const { path, state } = checkpoint
+        const shards = 'index' in checkpoint ? { index: checkpoint.index, sums: [...checkpoint.sums] } : null
+        return JSON.parse(JSON.stringify({ path, state, resumed, shards }))
+      })
+      if (found === null) return undefined
+      const { path, state, resumed, shards } = found
+      const parts = this.parts(resumed)
+      if (shards === null) await distribute(this.links, parts, whole)
+      else {
+        const damage = await this.readShards(
+          directory,
+          path,
+          { ...shards, sums: new Map(shards.sums) },
+          parts,
         )
+        if (damage !== undefined) {
+          known.set(path, damage)
+          continue
+        }
       }
-      return { state, resumed }
-    })
-    if (loaded === null) return undefined
-    await spreadState(links, parameters, { values, slots })
-    if (loaded.resumed) await scatterFeedback(links, this.feedback, feedback)
-    const { user, ...progress } = loaded.state as unknown as Progress & { user: JsonObject }
-    return { progress, state: user }
+      const { user, ...progress } = state as Progress & { user: JsonObject }
+      return { progress, state: user }
+    }
   }
+
+  /** This rank's part in writing; undefined: none. All ranks must call it together. */
+  private async task(
+    location: string,
+    particulars: Particulars,
+    keepLast: number | undefined,
+    sharded: boolean | undefined,
+  ): Promise<WriteTask | undefined> {
+    const { links } = this
+    const state = this.parts(true)
+    const begun =
+      (sharded ?? !this.held.isWhole) ? await this.begin(location, particulars.step, sharded) : undefined
+    if (begun !== undefined) {
+      const { rank, size } = links
+      return { location, begun, rank, size, parts: shareOf(state.parts()), particulars, keepLast }
+    }
+    const whole = await collect(links, state)
+    return whole && { location, checkpoint: { ...particulars, ...whole }, keepLast }
+  }
+
+  /** Rank 0 begins a sharded checkpoint. @returns undefined where not all ranks see it, unless they must. */
+  private async begin(location: string, step: number, required = false): Promise<Begun | undefined> {
+    const { links } = this
+    const storage = storageAt(location)
+    const path = storage.pathOf(step)
+    const place = await onRankZero(links, () => explainingWrites(path, () => storage.begin(step)))
+    const save = await onRankZero(links, async () => randomUUID())
+    const seen = Int32Array.of((await storage.sees(place)) ? 1 : 0)
+    const all = links.size === 1 ? seen : ((await links.allGather(seen)) as Int32Array)
+    const blind = all.indexOf(0)
+    if (blind === -1) return { place, save }
+    if (links.rank === 0) await storage.abandon(place)
+    const what = `rank ${blind} does not see ${place}, where rank 0 has begun a sharded checkpoint`
+    if (required)
+      throw new LockstepError(`${what}: give a directory that all ranks share, or leave out sharded`)
+    if (links.rank === 0)
+      console.error(
+        `lockstep: ${what}: rank 0 collects and writes it whole; all could write to a directory that they share`,
+      )
+    return undefined
+  }
+
+  /** @returns what is wrong with them, if something is: the same on every rank. */
+  private async readShards(
+    location: string,
+    path: string,
+    shards: Pick<FoundSharded, 'index' | 'sums'>,
+    { parts }: Pick<HeldState, 'parts'>,
+  ): Promise<string | undefined> {
+    const { links } = this
+    const storage = storageAt(location)
+    const seen = Int32Array.of((await storage.sees(path)) ? 1 : 0)
+    const all = links.size === 1 ? seen : ((await links.allGather(seen)) as Int32Array)
+    const blind = all.indexOf(0)
+    if (blind !== -1)
+      throw new LockstepError(
+        `rank ${blind} does not see ${path}, whose shards all ranks read: give a directory that they share, or make a whole ` +
+          `checkpoint of it: ddp-launch consolidate ${path} DIRECTORY`,
+      )
+    try {
+      await onAllRanks(links, () => explainingReads(path, () => verifyShards(location, path, shards, links)))
+      await onAllRanks(links, () =>
+        explainingReads(path, () => readParts(location, path, shards.index, parts())),
+      )
+      return undefined
+    } catch (error) {
+      if (error instanceof DamagedError) return error.message
+      throw error
+    }
+  }
+
+  /** The state with what compressors remember, if that is to be saved, or can be given back. */
+  private parts(withFeedback: boolean): HeldState {
+    const { held, feedback, links } = this
+    if (!withFeedback || feedback.length === 0) return held
+    return {
+      ...held,
+      optimizer: [...held.optimizer, ...feedbackTensors(links.size, feedback)],
+      parts: () => [...held.parts(), ...feedbackParts(links.rank, feedback)],
+    }
+  }
+
+  /** @returns whether compressors go on where they were. @throws LockstepError: it is of another model or optimizer. */
+  private check(path: string, state: JsonObject, { model, optimizer }: HeldTensors): boolean {
+    const { held, feedback, links } = this
+    requireSameTensors('model', held.model, model, path)
+    requireSameOptimizer(this.optimizer, state, path)
+    const slots = optimizer.filter((tensor) => !isFeedback(tensor))
+    requireSameTensors(`optimizer (${this.optimizer.name})`, held.optimizer, slots, path)
+    const saved = optimizer.filter(isFeedback)
+    const expected = feedbackTensors(links.size, feedback)
+    const shapes = new Map(saved.map(({ name, shape }) => [name, shape.join()]))
+    const fits =
+      saved.length === expected.length &&
+      expected.every(({ name, shape }) => shapes.get(name) === shape.join())
+    if (!fits)
+      console.error(
+        `lockstep: ${path} has no error feedback of ${links.size} ranks with this compression: it starts anew`,
+      )
+    return fits
+  }
+}
+
+type HeldTensors = Readonly<Record<'model' | 'optimizer', readonly Described[]>>
+
+function tensorsOf(checkpoint: WholeTensors | Pick<FoundSharded, 'index'>): HeldTensors {
+  if ('model' in checkpoint) return checkpoint
+  const of = (kind: 'model' | 'optimizer') =>
+    checkpoint.index.tensors.filter((tensor) => tensor.kind === kind)
+  return { model: of('model'), optimizer: of('optimizer') }
 }
 
 function requireSameOptimizer(optimizer: Optimizer, state: JsonObject, path: string): void {
@@ -139,9 +289,4 @@ function requireSameOptimizer(optimizer: Optimizer, state: JsonObject, path: str
     `${path} was written with optimizer ${saved}, this run uses ${optimizer.name}: resume with ${saved}, or start anew ` +
       'in another directory',
   )
-}
-
-function copyInto(targets: readonly NamedTensor[], sources: readonly NamedTensor[]): void {
-  const byName = new Map(sources.map(({ name, data }) => [name, data]))
-  for (const { name, data } of targets) data.set(byName.get(name)!)
 }

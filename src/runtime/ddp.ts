@@ -26,6 +26,7 @@ import { chooseEngine } from './engines/choose.js'
 import type { Engine, ProgramWatch } from './engines/engine.js'
 import { type ExportOnnxOptions, writeOnnx } from './export-onnx.js'
 import { writeTensorflow } from './export-tensorflow.js'
+import { replicaState } from './held-state.js'
 import { lossOf } from './losses.js'
 import { rankMetrics } from './metrics.js'
 import { type FunctionalModel, type Model, modelOf } from './model.js'
@@ -119,7 +120,7 @@ export class Ddp {
     this.training = level > 0 ? new ZeroStep(place, this.sharding) : averagedStep(place, options, warn)
     this.checkpoints =
       part?.checkpoints(parameters, optimizer) ??
-      new DdpCheckpoints(links, parameters, optimizer, this.training.state)
+      new DdpCheckpoints(links, replicaState(links, parameters), optimizer, this.training.state)
   }
 
   /** Optimizer steps done, those before a resumed checkpoint included. */
@@ -243,8 +244,8 @@ export class Ddp {
 
   /**
    * Writes a checkpoint `directory/step-…`, or `s3://bucket/prefix/step-…`: parameters, optimizer state, counters and
-   * `state`, whatever else a resumed run needs. Rank 0 writes; every rank waits, and gets rank 0's error if there is one;
-   * with `background` at the next `save`, `load`, `saved` or `close`. @returns its path.
+   * `state`, whatever else a resumed run needs. Rank 0 writes, or each rank its part (`sharded`); every rank waits, and gets
+   * the error if there is one; with `background` at the next `save`, `load`, `saved` or `close`. @returns its path.
    */
   async save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
     const progress = { steps: this.steps, passes: this.passes.count, seed: this.seed }

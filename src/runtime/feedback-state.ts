@@ -1,60 +1,25 @@
 /**
- * What gradient compressors remember (error feedback and the like) is another on every rank. For a checkpoint rank 0
- * gathers all of it under names with the rank in them, and gives it back on the way in. It reads and writes no file.
+ * What gradient compressors remember (error feedback and the like) is another on every rank. In a checkpoint it has names
+ * with the rank in them. It reads and writes no file.
  */
-import type { Communicator } from '../collectives/communicator.js'
+import type { Described, Part } from './checkpoint/parts.js'
+import { wholePart } from './checkpoint/parts.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
 
 const PREFIX = 'feedback/'
 
-export const isFeedback = ({ name }: NamedTensor): boolean => name.startsWith(PREFIX)
+export const isFeedback = ({ name }: Described): boolean => name.startsWith(PREFIX)
 
-/** All ranks' state on rank 0, nothing elsewhere. All ranks must call it together. */
-export async function gatherFeedback(
-  links: Communicator,
-  own: readonly NamedTensor[],
-): Promise<NamedTensor[]> {
-  const gathered: NamedTensor[] = []
-  for (const { name, shape, data } of own) {
-    const all = (await links.gather(data)) as Float32Array | undefined
-    if (all === undefined) continue
-    for (let rank = 0; rank < links.size; rank++) {
-      const part = all.subarray(rank * data.length, (rank + 1) * data.length)
-      gathered.push({ name: `${PREFIX}${rank}/${name}`, shape, data: part })
-    }
-  }
-  return gathered
+/** All ranks' together, by what one of them has. */
+export function feedbackTensors(ranks: number, own: readonly NamedTensor[]): Described[] {
+  return Array.from({ length: ranks }, (_, rank) =>
+    own.map(({ name, shape }) => ({ name: nameOf(rank, name), shape })),
+  ).flat()
 }
 
-/** Whether `saved` is the state of just as many ranks, compressed in just this way. */
-export function fits(size: number, own: readonly NamedTensor[], saved: readonly NamedTensor[]): boolean {
-  const lengths = new Map(saved.map(({ name, data }) => [name, data.length]))
-  const ranks = Array.from({ length: size }, (_, rank) => rank)
-  return (
-    saved.length === size * own.length &&
-    own.every(({ name, data }) =>
-      ranks.every((rank) => lengths.get(`${PREFIX}${rank}/${name}`) === data.length),
-    )
-  )
+export function feedbackParts(rank: number, own: readonly NamedTensor[]): Part[] {
+  const copy = { rank: 0, size: 1, among: 'this rank' }
+  return own.map((tensor) => wholePart('optimizer', { ...tensor, name: nameOf(rank, tensor.name) }, copy))
 }
 
-/** The way back. @param saved on rank 0, and it fits; elsewhere it is not looked at. */
-export async function scatterFeedback(
-  links: Communicator,
-  own: readonly NamedTensor[],
-  saved: readonly NamedTensor[],
-): Promise<void> {
-  const byName = new Map(saved.map(({ name, data }) => [name, data]))
-  for (const { name, data } of own) {
-    const parts = Array.from({ length: links.size }, (_, rank) => byName.get(`${PREFIX}${rank}/${name}`))
-    if (links.rank > 0) {
-      await links.scatter(data, 0)
-      continue
-    }
-    const whole = new Float32Array(links.size * data.length)
-    parts.forEach((part, rank) => {
-      whole.set(part!, rank * data.length)
-    })
-    await links.scatter(data, 0, whole)
-  }
-}
+const nameOf = (rank: number, name: string) => `${PREFIX}${rank}/${name}`

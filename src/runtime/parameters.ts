@@ -60,7 +60,7 @@ export class Parameters {
   /** All parameters, trainable ones first, if they are here. */
   private whole: Float32Array | undefined
   private readonly places: readonly Place[]
-  private readonly slotNames: readonly string[]
+  readonly slotNames: readonly string[]
 
   /** @throws LockstepError when the model does not fit into one arena. */
   constructor(
@@ -201,6 +201,17 @@ export class Parameters {
       const { parameter, offset } = places[position]!
       into.set(parameter.variable.dataSync() as Float32Array, offset - unit.start)
     }
+  }
+
+  /** Every parameter in model order. */
+  described(): { name: string; shape: readonly number[]; trainable: boolean }[] {
+    return this.places.map((place) => ({ ...describe(place), trainable: place.parameter.trainable }))
+  }
+
+  /** The frozen parameters. */
+  frozenTensors(): NamedTensor[] {
+    const frozen = this.places.filter(({ parameter }) => !parameter.trainable)
+    return this.frozenViews().map((data, i) => ({ ...describe(frozen[i]!), data }))
   }
 
   /** Every parameter in model order, as views of `values`. */

@@ -4,14 +4,7 @@
  */
 import { startWorker } from '../../collectives/start-worker.js'
 import { LockstepError } from '../../errors.js'
-import type { Checkpoint } from './checkpoints.js'
-import type { NamedTensor } from './safetensors.js'
-
-export interface WriteTask {
-  readonly location: string
-  readonly checkpoint: Checkpoint
-  readonly keepLast: number | undefined
-}
+import type { WriteTask } from './writing.js'
 
 export type WriteOutcome =
   | { readonly path: string }
@@ -22,41 +15,42 @@ export class BackgroundWriter {
   private memory = new SharedArrayBuffer(0)
 
   /**
-   * Copies the tensors, then returns; settles when the checkpoint is written. One at a time.
-   * @throws what writeCheckpoint() throws.
+   * Copies the tensors, then returns; settles when it is written. One at a time.
+   * @throws what perform() throws.
    */
-  write(location: string, checkpoint: Checkpoint, keepLast: number | undefined): Promise<string> {
-    const { model, optimizer } = checkpoint
-    const [modelCopy, optimizerCopy] = this.copy([model, optimizer])
-    const task: WriteTask = {
-      location,
-      checkpoint: { ...checkpoint, model: modelCopy!, optimizer: optimizerCopy! },
-      keepLast,
-    }
+  write(task: WriteTask, signal?: AbortSignal): Promise<string> {
     const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-    const worker = startWorker(new URL(`./writer-thread.${ending}`, import.meta.url), task)
+    const worker = startWorker(new URL(`./writer-thread.${ending}`, import.meta.url), this.copied(task))
+    signal?.addEventListener('abort', () => worker.postMessage((signal.reason as Error).message))
     return new Promise((resolve, reject) => {
       worker.on('message', (outcome: WriteOutcome) => {
         if ('path' in outcome) resolve(outcome.path)
         else reject(toError(outcome))
       })
       worker.on('error', reject)
-      worker.on('exit', () => reject(new Error(`the thread that wrote checkpoint ${location} ended`)))
+      worker.on('exit', () => reject(new Error(`the thread that wrote checkpoint ${task.location} ended`)))
     })
   }
 
-  private copy(lists: readonly (readonly NamedTensor[])[]): NamedTensor[][] {
+  private copied(task: WriteTask): WriteTask {
+    if ('parts' in task) return { ...task, parts: this.copy([task.parts])[0]! }
+    const { model, optimizer } = task.checkpoint
+    const [modelCopy, optimizerCopy] = this.copy([model, optimizer])
+    return { ...task, checkpoint: { ...task.checkpoint, model: modelCopy!, optimizer: optimizerCopy! } }
+  }
+
+  private copy<T extends { readonly data: Float32Array }>(lists: readonly (readonly T[])[]): T[][] {
     const floats = lists.flat().reduce((sum, { data }) => sum + data.length, 0)
     const bytes = floats * Float32Array.BYTES_PER_ELEMENT
     if (this.memory.byteLength !== bytes) this.memory = new SharedArrayBuffer(bytes)
     const all = new Float32Array(this.memory)
     let begin = 0
     return lists.map((tensors) =>
-      tensors.map(({ name, shape, data }) => {
-        const copy = all.subarray(begin, begin + data.length)
-        copy.set(data)
-        begin += data.length
-        return { name, shape, data: copy }
+      tensors.map((tensor) => {
+        const copy = all.subarray(begin, begin + tensor.data.length)
+        copy.set(tensor.data)
+        begin += tensor.data.length
+        return { ...tensor, data: copy }
       }),
     )
   }

@@ -2,18 +2,19 @@
  * Checkpoints: a folder `step-00000150` each, complete or not there at all (docs/checkpoint-format.md).
  * Refuses to know models and ranks, disks and buckets: one process writes, and one reads.
  */
-import { createHash, type Hash } from 'node:crypto'
 import { LockstepError } from '../../errors.js'
+import { choose, removeOld, STATE, type Which } from './choose.js'
+import type { JsonObject } from './json.js'
 import { storageAt } from './locations.js'
-import { bestOf, expendable, type Metric } from './retention.js'
+import type { Metric } from './retention.js'
 import type { NamedTensor } from './safetensors.js'
-import { DamagedError, explainingIo, type Source, type Storage, type Stored } from './storage.js'
+import { INDEX, type Index, parseIndex } from './shard-index.js'
+import { readShards } from './shards.js'
+import { completing, createIn, DamagedError, explainingIo, type Storage } from './storage.js'
+import { readSums, readText, SUMS, type Sums, sumLine, verified, writeHashed } from './sums.js'
 import { readTensors, tensorPieces } from './tensors.js'
 
-export type Json = null | boolean | number | string | readonly Json[] | JsonObject
-export interface JsonObject {
-  readonly [key: string]: Json
-}
+export type { Json, JsonObject } from './json.js'
 
 export interface Checkpoint {
   /** Optimizer steps done when it was taken. */
@@ -25,26 +26,28 @@ export interface Checkpoint {
   readonly metric?: Metric | undefined
 }
 
-/** Which one to read; the newest undamaged one where nothing is said. */
-export interface Which {
-  /** The one of this step. */
-  readonly step?: number | undefined
-  /** The best by the metric of this name. */
-  readonly best?: string | undefined
-}
+/** What beside tensors is in a checkpoint. */
+export type Particulars = Pick<Checkpoint, 'step' | 'state' | 'metric'>
 
-export interface Found extends Checkpoint {
+interface Place {
   readonly path: string
   /** Newer ones that were passed over, and why. */
   readonly damaged: readonly string[]
 }
 
+/** Its tensors lie in shards (shards.ts), which are still to be verified and read. */
+export interface FoundSharded extends Particulars, Place {
+  readonly index: Index
+  readonly sums: Sums
+}
+
+export type Found = Checkpoint & Place
+
 const FORMAT = 'lockstep-checkpoint'
-const VERSION = 1
+/** Of whole checkpoints, and of sharded ones. */
+const VERSIONS = [1, 2]
 const MODEL = 'model.safetensors'
 const OPTIMIZER = 'optimizer.safetensors'
-const STATE = 'state.json'
-const SUMS = 'SHA256SUMS'
 
 /**
  * Writes a checkpoint that is complete or not there, whenever the process dies; those that were there stay. With
@@ -54,42 +57,83 @@ const SUMS = 'SHA256SUMS'
  */
 export async function writeCheckpoint(
   location: string,
-  { step, model, optimizer, state, metric }: Checkpoint,
+  { model, optimizer, ...particulars }: Checkpoint,
   keepLast?: number,
 ): Promise<string> {
   const storage = storageAt(location)
-  const text = `${JSON.stringify({ format: FORMAT, version: VERSION, step, metric, state }, undefined, 2)}\n`
-  const files: [name: string, pieces: Iterable<Uint8Array>][] = [
-    [MODEL, tensorPieces(model)],
-    [OPTIMIZER, tensorPieces(optimizer)],
-    [STATE, [Buffer.from(text)]],
-  ]
-  const context = `cannot write checkpoint ${storage.pathOf(step)}`
-  const path = await explainingIo(
-    context,
-    'give a directory that this process may write to, on a disk with room',
-    () =>
-      storage.create(step, async (write) => {
-        const sums: string[] = []
-        for (const [name, pieces] of files) {
-          const hash = createHash('sha256')
-          await write(name, hashed(pieces, hash))
-          sums.push(`${hash.digest('hex')}  ${name}\n`)
-        }
-        await write(SUMS, [Buffer.from(sums.join(''))])
-      }),
+  const { step } = particulars
+  const path = await explainingWrites(storage.pathOf(step), () =>
+    createIn(storage, step, async (place) => {
+      const lines: string[] = []
+      const write = async (name: string, pieces: Iterable<Uint8Array>) => {
+        lines.push(sumLine(name, await writeHashed(storage, place, name, pieces)))
+      }
+      await write(MODEL, tensorPieces(model))
+      await write(OPTIMIZER, tensorPieces(optimizer))
+      await write(STATE, [stateFile(particulars, 1)])
+      await storage.write(place, SUMS, [Buffer.from(lines.join(''))])
+    }),
   )
   if (keepLast !== undefined) await removeOld(storage, keepLast, step, location)
   return path
 }
 
 /**
- * The checkpoint of the highest step, every checksum verified; a damaged one is passed over for the one before. With
- * `which`, the one asked for and no other. Undefined when there is none at all.
+ * The end of a checkpoint whose shards are in `place`: writes the index of them and what else there is, then lets readers see
+ * it, and removes old ones as writeCheckpoint does. @returns its path. @throws as writeCheckpoint.
+ * @param shards settles when all shards are written
+ */
+export async function completeSharded(
+  location: string,
+  place: string,
+  particulars: Particulars,
+  shards: () => Promise<{ readonly index: Index; readonly sums: Sums }>,
+  keepLast?: number,
+): Promise<string> {
+  const storage = storageAt(location)
+  const { step } = particulars
+  const path = await explainingWrites(storage.pathOf(step), () =>
+    completing(storage, place, async () => {
+      const { index, sums } = await shards()
+      const lines = [...sums].map(([name, sum]) => sumLine(name, sum))
+      for (const [name, bytes] of [
+        [STATE, stateFile(particulars, 2)],
+        [INDEX, Buffer.from(`${JSON.stringify(index)}\n`)],
+      ] as const)
+        lines.push(sumLine(name, await writeHashed(storage, place, name, [bytes])))
+      await storage.write(place, SUMS, [Buffer.from(lines.join(''))])
+    }),
+  )
+  if (keepLast !== undefined) await removeOld(storage, keepLast, step, location)
+  return path
+}
+
+export function explainingWrites<T>(path: string, work: () => Promise<T>): Promise<T> {
+  const advice = 'give a directory that this process may write to, on a disk with room'
+  return explainingIo(`cannot write checkpoint ${path}`, advice, work)
+}
+
+export function explainingReads<T>(path: string, work: () => Promise<T>): Promise<T> {
+  return explainingIo(`cannot resume from checkpoint ${path}`, 'see that this process can read it', work)
+}
+
+function stateFile(particulars: Particulars, version: number): Uint8Array {
+  const { step, metric, state } = particulars
+  return Buffer.from(`${JSON.stringify({ format: FORMAT, version, step, metric, state }, undefined, 2)}\n`)
+}
+
+/**
+ * The checkpoint of the highest step, every checksum verified but those of shards; a damaged one is passed over for the one
+ * before. With `which`, the one asked for and no other. Undefined when there is none at all.
+ * @param known paths of damaged ones, and what is wrong with them
  * @throws LockstepError when `location` cannot be read, all are damaged, the one asked for is, or is not there: names
  *   the file, what was found, what was expected, and what to do.
  */
-export async function readCheckpoint(location: string, which: Which = {}): Promise<Found | undefined> {
+export async function findCheckpoint(
+  location: string,
+  which: Which = {},
+  known: ReadonlyMap<string, string> = new Map(),
+): Promise<Found | FoundSharded | undefined> {
   const storage = storageAt(location)
   const advice = 'give a directory that holds checkpoints, or a new one'
   const context = `cannot read checkpoints in ${location}`
@@ -97,14 +141,9 @@ export async function readCheckpoint(location: string, which: Which = {}): Promi
   if (all.length === 0) return undefined
   const damaged: string[] = []
   for (const { path } of await explainingIo(context, advice, () => choose(storage, all, which, location))) {
-    const attempt = () => readOne(storage, path)
     try {
-      const read = await explainingIo(
-        `cannot resume from checkpoint ${path}`,
-        'see that this process can read it',
-        attempt,
-      )
-      return { path, damaged, ...parseState(read.state, path), model: read.model, optimizer: read.optimizer }
+      if (known.has(path)) throw new DamagedError(known.get(path)!)
+      return { path, damaged, ...(await explainingReads(path, () => readOne(storage, path))) }
     } catch (error) {
       if (!(error instanceof DamagedError)) throw error
       damaged.push(`checkpoint ${path} is damaged (${error.message})`)
@@ -116,109 +155,45 @@ export async function readCheckpoint(location: string, which: Which = {}): Promi
   throw new LockstepError(`cannot resume: ${damaged[0]}${others}; ${mend}`)
 }
 
-async function choose(
-  storage: Storage,
-  all: readonly Stored[],
-  { step, best }: Which,
-  location: string,
-): Promise<readonly Stored[]> {
-  if (step === undefined && best === undefined) return all
-  const chosen =
-    best === undefined ? all.find((stored) => stored.step === step) : bestOf(await rated(storage, all), best)
-  if (chosen !== undefined) return [chosen]
-  const asked = best === undefined ? `of step ${step}` : `with a metric ${best}`
-  throw new LockstepError(
-    `${location} has no checkpoint ${asked}: its steps are ${all.map((stored) => stored.step).join(', ')}; ` +
-      'load one of them, or the newest by asking for none',
-  )
-}
-
-async function removeOld(
-  storage: Storage,
-  keepLast: number,
-  written: number,
-  location: string,
-): Promise<void> {
-  const advice = 'see that this process may delete there, or save without keepLast'
-  await explainingIo(`cannot remove old checkpoints in ${location}`, advice, async () => {
-    const all = await storage.list()
-    if (all.length <= keepLast) return
-    for (const { path } of expendable(await rated(storage, all), keepLast, written))
-      await storage.remove(path)
-  })
-}
-
-/** With their metrics. One whose state cannot be read has none. */
-function rated(storage: Storage, all: readonly Stored[]): Promise<(Stored & { metric?: Metric })[]> {
-  return Promise.all(
-    all.map(async (stored) => {
-      const { metric } = await readState(storage, stored.path).catch((error): { metric?: Metric } => {
-        if (error instanceof DamagedError) return {}
-        throw error
-      })
-      return metric === undefined ? stored : { ...stored, metric }
-    }),
-  )
-}
-
-async function readState(storage: Storage, path: string): Promise<{ metric?: Metric }> {
-  const text = await storage.read(path, STATE, readText)
-  try {
-    return JSON.parse(text)
-  } catch (cause) {
-    throw new DamagedError(`${path}/${STATE} is not JSON`, { cause })
+/** As findCheckpoint, with the tensors of shards, too, whole and checked: for a single process. */
+export async function readCheckpoint(location: string, which: Which = {}): Promise<Found | undefined> {
+  const known = new Map<string, string>()
+  for (;;) {
+    const found = await findCheckpoint(location, which, known)
+    if (found === undefined || 'model' in found) return found
+    const { index, sums, ...rest } = found
+    try {
+      return { ...rest, ...(await explainingReads(found.path, () => readShards(location, found))) }
+    } catch (error) {
+      if (!(error instanceof DamagedError)) throw error
+      known.set(found.path, error.message)
+    }
   }
 }
 
-async function readOne(storage: Storage, path: string) {
-  const sums = parseSums(await storage.read(path, SUMS, readText), `${path}/${SUMS}`)
-  const verified = <T>(name: string, consume: (source: Source) => Promise<T>) =>
-    storage.read(path, name, async (source) => {
-      const hash = createHash('sha256')
-      const fill = async (target: Uint8Array) => {
-        await source.fill(target)
-        hash.update(target)
-      }
-      const content = await consume({ ...source, fill })
-      const sha256 = hash.digest('hex')
-      if (sha256 === sums.get(name)) return content
-      throw new DamagedError(`${source.path} has SHA-256 ${sha256}, expected ${sums.get(name)}`)
-    })
+async function readOne(
+  storage: Storage,
+  path: string,
+): Promise<Checkpoint | Omit<FoundSharded, keyof Place>> {
+  const sums = await readSums(storage, path)
+  const read = <T>(name: string, consume: Parameters<typeof verified<T>>[4]) =>
+    verified(storage, path, name, sums, consume)
+  const particulars = parseState(await read(STATE, readText), path)
+  if (sums.has(INDEX))
+    return { ...particulars, sums, index: parseIndex(await read(INDEX, readText), `${path}/${INDEX}`) }
   return {
-    state: await verified(STATE, readText),
-    model: await verified(MODEL, readTensors),
-    optimizer: await verified(OPTIMIZER, readTensors),
+    ...particulars,
+    model: await read(MODEL, readTensors),
+    optimizer: await read(OPTIMIZER, readTensors),
   }
-}
-
-async function readText({ size, fill }: Source): Promise<string> {
-  const bytes = Buffer.alloc(size)
-  await fill(bytes)
-  return bytes.toString()
 }
 
 /** Of a file whose checksum is right: one of another version is no damage, and is not passed over. */
-function parseState(text: string, path: string): Pick<Checkpoint, 'step' | 'state' | 'metric'> {
+function parseState(text: string, path: string): Particulars {
   const { format, version, step, state, metric } = JSON.parse(text)
-  if (format === FORMAT && version === VERSION) return { step, state, ...(metric && { metric }) }
+  if (format === FORMAT && VERSIONS.includes(version)) return { step, state, ...(metric && { metric }) }
   throw new LockstepError(
-    `${path}/${STATE} says ${format} version ${version}, expected ${FORMAT} version ${VERSION}: ` +
+    `${path}/${STATE} says ${format} version ${version}, expected ${FORMAT} version ${VERSIONS.join(' or ')}: ` +
       'resume with the Lockstep that wrote it, or give another directory',
   )
-}
-
-/** The format of sha256sum(1): hex, two spaces, name. */
-function parseSums(text: string, path: string): Map<string, string> {
-  const sums = new Map([...text.matchAll(/^([0-9a-f]{64}) {2}(.+)$/gm)].map(([, sum, name]) => [name!, sum!]))
-  for (const name of [MODEL, OPTIMIZER, STATE]) {
-    if (!sums.has(name)) throw new DamagedError(`${path} has no line for ${name}`)
-  }
-  return sums
-}
-
-function* hashed(pieces: Iterable<Uint8Array>, hash: Hash): Generator<Uint8Array> {
-  for (const piece of pieces) {
-    hash.update(piece)
-    yield piece
-  }
 }

@@ -3,7 +3,7 @@
  * Refuses to know what a checkpoint is.
  */
 import { type FileHandle, open } from 'node:fs/promises'
-import { DamagedError, isSystemError, type Source } from './storage.js'
+import { DamagedError, isSystemError, type RandomSource, type Source } from './storage.js'
 
 /** Writes `pieces` one after the other into a new file and flushes it to the disk. */
 export async function writeDurably(path: string, pieces: Iterable<Uint8Array>): Promise<void> {
@@ -17,31 +17,45 @@ export async function writeDurably(path: string, pieces: Iterable<Uint8Array>): 
 }
 
 /** Lets `consume` read the file. @throws DamagedError when there is none, or the disk cannot give it back. */
-export async function readFrom<T>(path: string, consume: (source: Source) => Promise<T>): Promise<T> {
+export function readFrom<T>(path: string, consume: (source: Source) => Promise<T>): Promise<T> {
+  return withFile(path, async (file, fillAt) => {
+    const { size } = await file.stat()
+    let position = 0
+    const fill = async (target: Uint8Array) => {
+      await fillAt(target, position)
+      position += target.length
+    }
+    return consume({ path, size, fill })
+  })
+}
+
+/** Lets `use` read parts of the file. @throws as readFrom. */
+export function openFile<T>(path: string, use: (file: RandomSource) => Promise<T>): Promise<T> {
+  return withFile(path, (_, fillAt) => use({ path, fillAt }))
+}
+
+async function withFile<T>(
+  path: string,
+  use: (file: FileHandle, fillAt: RandomSource['fillAt']) => Promise<T>,
+): Promise<T> {
   let file: FileHandle | undefined
   try {
-    file = await open(path)
-    return await consume(await sourceOf(file, path))
+    const opened = await open(path)
+    file = opened
+    const fillAt = async (target: Uint8Array, position: number) => {
+      for (let done = 0; done < target.length; ) {
+        const { bytesRead } = await opened.read(target, done, target.length - done, position + done)
+        if (bytesRead === 0) throw new DamagedError(`${path}: it ends after ${position + done} bytes`)
+        done += bytesRead
+      }
+    }
+    return await use(opened, fillAt)
   } catch (cause) {
     if (!isSystemError(cause, 'ENOENT', 'ENOTDIR', 'EISDIR', 'EIO')) throw cause
     throw new DamagedError(cause.message, { cause })
   } finally {
     await file?.close()
   }
-}
-
-async function sourceOf(file: FileHandle, path: string): Promise<Source> {
-  const { size } = await file.stat()
-  let position = 0
-  const fill = async (target: Uint8Array) => {
-    for (let done = 0; done < target.length; ) {
-      const { bytesRead } = await file.read(target, done, target.length - done, position)
-      if (bytesRead === 0) throw new DamagedError(`${path}: it ends after ${position} bytes`)
-      done += bytesRead
-      position += bytesRead
-    }
-  }
-  return { path, size, fill }
 }
 
 /** Flushes a folder's own entries (new names, renames) to the disk. Windows cannot, and needs no such thing. */

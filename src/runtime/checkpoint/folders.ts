@@ -30,34 +30,34 @@ export async function listComplete(dir: string): Promise<Stored[]> {
     .map(({ name, step }) => ({ step, path: join(dir, name) }))
 }
 
-/**
- * Lets `fill` write into a temporary folder, flushes it and renames it to `dir/step-<step>`, replacing one of that
- * name. At every moment the old or the new one is there, complete, under a name that listComplete() knows.
- * @returns the folder's path. Throws what `fill` throws, and system errors; the temporary folder is gone then.
- */
-export async function createFolder(
-  dir: string,
-  step: number,
-  fill: (path: string) => Promise<void>,
-): Promise<string> {
-  const folder = folderPath(dir, step)
-  const [temporary, old] = [`${folder}.tmp-${process.pid}`, `${folder}.old-${process.pid}`]
+/** Makes a temporary folder for the checkpoint of `step`, and removes what dead runs left. @returns its path. */
+export async function beginFolder(dir: string, step: number): Promise<string> {
+  const temporary = `${folderPath(dir, step)}.tmp-${process.pid}`
   await makeFolder(dir)
   await removeLeftovers(dir, temporary)
-  try {
-    await mkdir(temporary)
-    await fill(temporary)
-    await syncFolder(temporary)
-    await rename(folder, old).catch((error) => {
-      if (!isSystemError(error, 'ENOENT')) throw error
-    })
-    await rename(temporary, folder)
-    await syncFolder(dir)
-    await rm(old, { recursive: true, force: true })
-  } finally {
-    await rm(temporary, { recursive: true, force: true })
-  }
+  await mkdir(temporary)
+  return temporary
+}
+
+/**
+ * Flushes a temporary folder and renames it to its proper name, replacing one of that name. At every moment the old or the
+ * new one is there, complete, under a name that listComplete() knows. @returns the folder's path. Throws system errors.
+ */
+export async function completeFolder(temporary: string): Promise<string> {
+  const folder = temporary.replace(/\.tmp-\d+$/, '')
+  const old = `${folder}.old-${process.pid}`
+  await syncFolder(temporary)
+  await rename(folder, old).catch((error) => {
+    if (!isSystemError(error, 'ENOENT')) throw error
+  })
+  await rename(temporary, folder)
+  await syncFolder(dirname(folder))
+  await rm(old, { recursive: true, force: true })
   return folder
+}
+
+export async function abandonFolder(temporary: string): Promise<void> {
+  await rm(temporary, { recursive: true, force: true })
 }
 
 /** Deletes one that listComplete() gave; it first takes a name that readers pass over. */
@@ -94,7 +94,7 @@ async function makeFolder(path: string): Promise<void> {
   }
 }
 
-async function isFolder(path: string): Promise<boolean> {
+export async function isFolder(path: string): Promise<boolean> {
   return stat(path).then(
     (found) => found.isDirectory(),
     () => false, // whatever it is, making one says it better

@@ -8,11 +8,11 @@ import { LockstepError } from '../../errors.js'
 import { folderName } from './folders.js'
 import {
   DamagedError,
+  type RandomSource,
   type Source,
   type Storage,
   StorageError,
   type Stored,
-  type WriteFile,
 } from './storage.js'
 
 type Sdk = typeof import('@aws-sdk/client-s3')
@@ -49,41 +49,65 @@ class S3Storage implements Storage {
     return steps.sort((a, b) => b - a).map((step) => ({ step, path: this.pathOf(step) }))
   }
 
-  async create(step: number, fill: (write: WriteFile) => Promise<void>): Promise<string> {
+  async begin(step: number): Promise<string> {
     for (const [other, keys] of await this.folders()) {
       if (other === step || !keys.some(isMarker)) await this.deleteMarkerFirst(keys)
     }
-    const path = this.pathOf(step)
-    const written: string[] = []
-    try {
-      await fill(async (name, pieces) => {
-        const key = this.keyOf(path, name)
-        written.push(key)
-        await this.upload(key, pieces)
-      })
-    } catch (cause) {
-      // The first error is the one to tell; what cannot be removed now has no marker, and the next save tries again.
-      await this.deleteMarkerFirst(written).catch(() => {})
-      throw cause
-    }
-    return path
+    return this.pathOf(step)
   }
 
-  async read<T>(path: string, name: string, consume: (source: Source) => Promise<T>): Promise<T> {
-    const Key = this.keyOf(path, name)
-    const object = await this.asking(({ sdk, client }) =>
-      client.send(new sdk.GetObjectCommand({ Bucket: this.bucket, Key })),
-    ).catch((cause) => {
-      if (cause instanceof StorageError && cause.message.startsWith('NoSuchKey'))
-        throw new DamagedError(`${path}/${name} is missing`, { cause })
-      throw cause
-    })
-    return consume(this.sourceOf(object, `${path}/${name}`))
+  async sees(): Promise<boolean> {
+    return true
+  }
+
+  async write(place: string, name: string, pieces: Iterable<Uint8Array>): Promise<void> {
+    await this.upload(this.keyOf(place, name), pieces)
+  }
+
+  async discard(place: string, name: string): Promise<void> {
+    await this.deleteMarkerFirst([this.keyOf(place, name)])
+  }
+
+  async complete(place: string): Promise<string> {
+    return place
+  }
+
+  async abandon(place: string): Promise<void> {
+    await this.remove(place)
+  }
+
+  read<T>(path: string, name: string, consume: (source: Source) => Promise<T>): Promise<T> {
+    return this.get(path, name, consume)
+  }
+
+  async open<T>(path: string, name: string, use: (file: RandomSource) => Promise<T>): Promise<T> {
+    const fillAt = async (target: Uint8Array, position: number) => {
+      const Range = `bytes=${position}-${position + target.length - 1}`
+      if (target.length > 0) await this.get(path, name, ({ fill }) => fill(target), Range)
+    }
+    return use({ path: `${path}/${name}`, fillAt })
   }
 
   async remove(path: string): Promise<void> {
     const step = Number(/\d+$/.exec(path)![0])
     await this.deleteMarkerFirst((await this.folders()).get(step) ?? [])
+  }
+
+  private async get<T>(
+    path: string,
+    name: string,
+    consume: (source: Source) => Promise<T>,
+    Range?: string,
+  ): Promise<T> {
+    const Key = this.keyOf(path, name)
+    const object = await this.asking(({ sdk, client }) =>
+      client.send(new sdk.GetObjectCommand({ Bucket: this.bucket, Key, Range })),
+    ).catch((cause) => {
+      if (cause instanceof StorageError && /^(NoSuchKey|InvalidRange)/.test(cause.message))
+        throw new DamagedError(`${path}/${name} is ${Range ? 'missing or too short' : 'missing'}`, { cause })
+      throw cause
+    })
+    return consume(this.sourceOf(object, `${path}/${name}`))
   }
 
   /** The keys of every checkpoint, complete or not, by step. */

@@ -15,13 +15,13 @@ import type { NdArray } from '../../data/dataset.js'
 import { LockstepError } from '../../errors.js'
 import { type BatchInputs, readBatch, readFeatures } from '../batch.js'
 import type { JsonObject } from '../checkpoint/checkpoints.js'
-import type { LoadOptions, SaveOptions } from '../ddp-checkpoint.js'
+import { DdpCheckpoints, type LoadOptions, type SaveOptions } from '../ddp-checkpoint.js'
 import type { EvaluationBatch, EvaluationResult, StepResult } from '../ddp-options.js'
 import { optionsOf } from '../engines/choose.js'
 import { Constraints } from '../engines/onnx-constraints.js'
 import { readEngine } from '../environment/variables.js'
 import { averageOverRanks } from '../gradient-exchange.js'
-import { MeshCheckpoints } from '../mesh-checkpoints.js'
+import { meshState } from '../held-state.js'
 import { rankMetrics } from '../metrics.js'
 import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import type { Optimizer } from '../optimizers/index.js'
@@ -64,7 +64,7 @@ export class Pipeline {
   private readonly borders: StageLinks
   private readonly constraints: Constraints
   private readonly whole: WholeModel
-  private readonly checkpoints: MeshCheckpoints
+  private readonly checkpoints: DdpCheckpoints
   private readonly update: Update
   private steps = 0
   private passes = 0
@@ -92,7 +92,7 @@ export class Pipeline {
     const held = { ...model, parameters: stagesOn(plan).flatMap((stage) => stage.parameters) }
     this.constraints = new Constraints(held, parameters, (request) => Program.compile(request, session))
     this.whole = new WholeModel(mesh, placements, parameters)
-    this.checkpoints = new MeshCheckpoints(links, mesh, placements, parameters, optimizer)
+    this.checkpoints = new DdpCheckpoints(links, meshState(mesh, placements, parameters), optimizer, [])
     this.update = new Update(plan, parameters, optimizer)
   }
 
@@ -233,8 +233,8 @@ export class Pipeline {
   }
 
   /**
-   * Writes a checkpoint of the whole model, as `Ddp.save`: either loads the other's, on any number of ranks. Rank 0, which
-   * must have room for it, writes; every rank waits, and gets rank 0's error if there is one. @returns its path.
+   * Writes a checkpoint, as `Ddp.save`: either loads the other's, on any number of ranks. Every rank writes its part, unless
+   * `sharded` is false. @returns its path.
    */
   async save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
     const progress = { steps: this.steps, passes: this.passes, seed: this.seed }

@@ -12,11 +12,11 @@ import { LockstepError } from '../../errors.js'
 import { type BatchInputs, readInputs } from '../batch.js'
 import type { JsonObject } from '../checkpoint/checkpoints.js'
 import { Ddp, type ModelPart } from '../ddp.js'
-import type { LoadOptions, SaveOptions } from '../ddp-checkpoint.js'
+import { DdpCheckpoints, type LoadOptions, type SaveOptions } from '../ddp-checkpoint.js'
 import type { DdpOptions, EvaluationBatch, EvaluationResult, StepResult } from '../ddp-options.js'
 import type { Engine } from '../engines/engine.js'
+import { meshState } from '../held-state.js'
 import { type Mesh, meshOf } from '../mesh.js'
-import { MeshCheckpoints } from '../mesh-checkpoints.js'
 import type { Model } from '../model.js'
 import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import { Parameters } from '../parameters.js'
@@ -67,7 +67,7 @@ export class TensorParallel {
         return split.derive(given)
       },
       checkpoints: (parts, optimizer) =>
-        new MeshCheckpoints(links, mesh, placementsOf(whole!, split), parts, optimizer),
+        new DdpCheckpoints(links, meshState(mesh, placementsOf(whole!, split), parts), optimizer, []),
     }
     // The pass is cut for its sums; gradients travel after it.
     const ddpOptions: DdpOptions = { ...rest, zero, ...(zero === 0 && { overlap: 1 }) }
@@ -123,8 +123,8 @@ export class TensorParallel {
   }
 
   /**
-   * As `Ddp.save`: a checkpoint of whole tensors, which any number of ranks can load, split or not. Rank 0 of the world
-   * writes, and holds the whole state meanwhile.
+   * As `Ddp.save`: a checkpoint that any number of ranks can load, split or not. Every rank writes its part, unless `sharded`
+   * is false.
    */
   save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
     return this.ddp.save(directory, state, options)

@@ -233,7 +233,7 @@ describe('a damaged checkpoint', () => {
   test('of another format version', async () => {
     const dir = await temporaryFolder()
     const folder = await writeCheckpoint(dir, checkpoint(1))
-    const text = (await readFile(join(folder, 'state.json'), 'utf8')).replace('"version": 1', '"version": 2')
+    const text = (await readFile(join(folder, 'state.json'), 'utf8')).replace('"version": 1', '"version": 3')
     await writeFile(join(folder, 'state.json'), text)
     const sums = execFileSync('sha256sum', ['model.safetensors', 'optimizer.safetensors', 'state.json'], {
       cwd: folder,
@@ -241,7 +241,7 @@ describe('a damaged checkpoint', () => {
     await writeFile(join(folder, 'SHA256SUMS'), sums)
     await writeCheckpoint(dir, { ...checkpoint(0) }) // not passed over for this one
     await expect(readCheckpoint(dir)).rejects.toThrow(
-      'state.json says lockstep-checkpoint version 2, expected lockstep-checkpoint version 1',
+      'state.json says lockstep-checkpoint version 3, expected lockstep-checkpoint version 1',
     )
   })
 

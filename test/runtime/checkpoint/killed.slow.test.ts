@@ -34,7 +34,7 @@ test(`a process killed while it saves, ${KILLS} times (seed ${SEED})`, { timeout
   const random = generator(SEED)
   let [last, interrupted, replaced] = [0, 0, 0]
   for (let kill = 0; kill < KILLS; kill++) {
-    const thread = kill % 2
+    const thread = kill % 3
     const args = [saving, checkpoints, String(last + 1), String(thread), source, 'js']
     const saver = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
     let printed = ''

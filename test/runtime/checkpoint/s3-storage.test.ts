@@ -23,6 +23,8 @@ import {
   readCheckpoint,
   writeCheckpoint,
 } from '../../../src/runtime/checkpoint/checkpoints.js'
+import { adam } from '../../../src/runtime/optimizers/index.js'
+import { asRanks, samples, tinyModel } from '../ranks.js'
 import { type S3Server, s3Environment, startS3 } from './s3-server.js'
 
 const BUCKET = 'training'
@@ -92,9 +94,47 @@ describe('checkpoints in S3', () => {
   })
 
   test('from the thread that writes in the background, and at the root of a bucket', async () => {
-    const path = await new BackgroundWriter().write(`s3://${BUCKET}`, checkpoint(7), undefined)
+    const path = await new BackgroundWriter().write({
+      location: `s3://${BUCKET}`,
+      checkpoint: checkpoint(7),
+      keepLast: undefined,
+    })
     expect(path).toBe(`s3://${BUCKET}/step-00000007`)
     expect((await readCheckpoint(`s3://${BUCKET}`))!.model).toEqual(checkpoint(7).model)
+  })
+
+  test('shards of two ranks, read by one; a damaged one is passed over', async () => {
+    const losses = await asRanks(2, async (world) => {
+      const ddp = await world.ddp(tinyModel(), {
+        loss: 'softmaxCrossEntropy',
+        optimizer: adam(0.01),
+        zero: 3,
+      })
+      for (const from of [0, 8]) {
+        await ddp.step(samples(from, from + 4).x, samples(from, from + 4).y)
+        await ddp.save(location, { from })
+      }
+      return (await ddp.evaluate([samples(0, 8)])).loss
+    })
+    expect((await keys()).slice(5)).toEqual(
+      [
+        'SHA256SUMS',
+        'index.json',
+        'shard-00000-of-00002.safetensors',
+        'shard-00001-of-00002.safetensors',
+        'state.json',
+      ].map((name) => `step-00000002/${name}`),
+    )
+    await asRanks(1, async (world) => {
+      const ddp = await world.ddp(tinyModel(), { loss: 'softmaxCrossEntropy', optimizer: adam(0.01) })
+      expect(await ddp.load(location)).toEqual({ from: 8 })
+      expect((await ddp.evaluate([samples(0, 8)])).loss).toBeCloseTo(losses[0]!, 6)
+      await put('step-00000002/shard-00001-of-00002.safetensors', 'short')
+      const error = vi.spyOn(console, 'error').mockImplementation(() => {})
+      expect(await ddp.load(location)).toEqual({ from: 0 })
+      expect(error.mock.calls[0]![0]).toContain('step-00000002/shard-00001-of-00002.safetensors has SHA-256')
+      error.mockRestore()
+    })
   })
 
   test('files beyond one part of an upload', async () => {
