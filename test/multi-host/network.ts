@@ -39,6 +39,21 @@ export class Network {
     return Number(readFileSync(`/sys/class/net/${this.#names('b', host)}/statistics/rx_bytes`, 'utf8'))
   }
 
+  /** Makes all links as fast as that from now on. */
+  limit(rate: string): void {
+    const limits = ['root', 'tbf', 'rate', rate, 'burst', '128kb', 'limit', '1mb']
+    for (let host = 0; host < this.size; host++) {
+      const [space, inside, outside] = ['n', 'e', 'b'].map((kind) => this.#names(kind, host))
+      tool('tc', ['qdisc', 'replace', 'dev', outside!, ...limits])
+      tool('tc', ['-n', space!, 'qdisc', 'replace', 'dev', inside!, ...limits])
+    }
+  }
+
+  /** The host's end of its cable. */
+  interface(host: number): string {
+    return this.#names('e', host)
+  }
+
   /** Pulls the host's cable. */
   unplug(host: number): void {
     ip('link', 'set', this.#names('b', host), 'down')
@@ -74,10 +89,8 @@ export class Network {
       ip('-n', space!, 'addr', 'add', `${this.address(host)}/24`, 'dev', inside!)
       ip('-n', space!, 'link', 'set', inside!, 'up')
       ip('-n', space!, 'link', 'set', 'lo', 'up')
-      const limit = ['root', 'tbf', 'rate', rate, 'burst', '128kb', 'limit', '1mb']
-      tool('tc', ['qdisc', 'replace', 'dev', outside!, ...limit])
-      tool('tc', ['-n', space!, 'qdisc', 'replace', 'dev', inside!, ...limit])
     }
+    this.limit(rate)
   }
 
   #make(command: string[], undo: string[]): void {
