@@ -4,6 +4,7 @@
  */
 
 import { LockstepError } from '../errors.js'
+import { type Autocast, autocast, carriedInFloat32 } from './autocast.js'
 import { blockSize } from './block-size.js'
 import { type DType, type Numbers, numbersOf, type RandomInput, sizeOf } from './graph.js'
 import { type Lowered, lower } from './lower.js'
@@ -29,6 +30,8 @@ export interface ProgramRequest extends TraceRequest {
   readonly segments?: number | readonly (readonly number[])[]
   /** Where trainable variables are in memory for a while only; `params` has empty buffers for them. Instead of `segments`. */
   readonly streaming?: Streaming | undefined
+  /** Products in 16 bits; undefined: everything in float32. */
+  readonly autocast?: Autocast | undefined
 }
 
 /** An output of the body; every run writes it anew. */
@@ -68,14 +71,16 @@ export class Program {
     const start = performance.now()
     const graph = simplify(trace(request))
     const traceMs = performance.now() - start
-    // The blocked convolutions are kernels of the cpu provider.
+    // The blocked convolutions are kernels of the cpu provider, and of float32.
     const onCpu = (options.provider ?? 'cpu') === 'cpu'
-    const lowered = onCpu ? lower(graph, await blockSize()) : lower(graph, undefined, true)
+    const { segments = 1, streaming, autocast: casting } = request
+    const tuned = onCpu && !casting?.native
+    const whole = tuned ? lower(graph, await blockSize()) : lower(graph, undefined, true)
+    const lowered = casting ? autocast(whole, casting) : whole
     const ends = graph.outputs.length - graph.updated.length
     const first = ends - request.gradients.length
     const gradients = lowered.outputs.slice(first, ends)
     const bytes = new Map(gradients.map((name, i) => [name, request.gradients[i]!.byteLength]))
-    const { segments = 1, streaming } = request
     const parts =
       typeof segments === 'number' ? segments : segments.map((part) => part.map((i) => gradients[i]!))
     const named = (unit: readonly number[], names: readonly string[]) => unit.map((i) => names[i]!)
@@ -89,7 +94,10 @@ export class Program {
         })),
         streaming.ahead,
       )
-    const cutting = (whole: Lowered) => plan?.segments ?? cut(whole, bytes, parts)
+    const cutting = (whole: Lowered) => {
+      const pieces = plan?.segments ?? cut(whole, bytes, parts)
+      return casting ? carriedInFloat32(pieces, casting) : pieces
+    }
     const session = await SegmentedSession.create(lowered, cutting, options)
     plan?.places.forEach((places, part) => {
       const viewAt = (name: string, place: number) => streaming!.viewAt(lowered.params.indexOf(name), place)

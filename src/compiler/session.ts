@@ -14,6 +14,8 @@ export interface SessionOptions {
   readonly provider?: Provider
   /** Keeps a profile of every run, to be written to a file whose name begins so; undefined: none, which costs nothing. */
   readonly profile?: string | undefined
+  /** Whether onnxruntime shall keep its errors to those that are thrown. */
+  readonly quiet?: boolean
 }
 
 /** Named buffers for a session's inputs or outputs; the session reads and writes them in place. */
@@ -38,7 +40,7 @@ export class Session {
 
   static async create(
     graph: OnnxGraph,
-    { threads, provider = 'cpu', profile }: SessionOptions,
+    { threads, provider = 'cpu', profile, quiet = false }: SessionOptions,
   ): Promise<Session> {
     const ort = await loadOrt()
     const session = await ort.InferenceSession.create(encodeModel(graph), {
@@ -46,7 +48,7 @@ export class Session {
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       executionMode: 'sequential',
-      logSeverityLevel: 3,
+      logSeverityLevel: quiet ? 4 : 3,
       ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
     })
     const untyped = (graph.untyped ?? []).map((name) => inferred(session, name))

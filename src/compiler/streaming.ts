@@ -38,7 +38,7 @@ interface NamedUnit {
 }
 
 /** What only lays out a variable anew is done again by every segment that reads it, and not kept between them. */
-const LAYOUTS = new Set(['Reshape', 'Transpose', 'Slice', 'Squeeze', 'Unsqueeze', 'ReorderInput'])
+const LAYOUTS = new Set(['Cast', 'Reshape', 'Transpose', 'Slice', 'Squeeze', 'Unsqueeze', 'ReorderInput'])
 
 export function cutStreamed(
   { onnx, nodes, ends }: Lowered,

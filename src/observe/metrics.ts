@@ -52,6 +52,8 @@ export class RankMetrics {
   readonly #samples: Counter
   readonly #loss: Gauge<'rank'>
   readonly #nonFinite: Counter
+  readonly #skipped: Counter
+  readonly #lossScale: Gauge<'rank'>
   readonly #gradientNorm: Gauge<'rank'>
   readonly #lastStep: Gauge<'rank'>
   readonly #stepSeconds: Histogram
@@ -77,6 +79,10 @@ export class RankMetrics {
     this.#nonFinite = new Counter(
       of('nonfinite_losses_total', 'Steps refused as loss or gradients were not finite.'),
     )
+    this.#skipped = new Counter(
+      of('skipped_steps_total', 'Steps skipped as gradients overflowed at the loss scale.'),
+    )
+    this.#lossScale = unknown('loss_scale', 'What the next loss is multiplied by before the backward pass.')
     this.#lastStep = unknown('last_step_timestamp_seconds', 'When the last step ended.')
     this.#stepSeconds = new Histogram({
       ...of('step_seconds', 'From the end of one step to that of the next.'),
@@ -150,6 +156,12 @@ export class RankMetrics {
     this.#loss.set(Number.NaN)
     this.#nonFinite.inc()
     await this.report()
+  }
+
+  /** What the scale is after a step, which may have been skipped. */
+  lossScale(scale: number, skipped: boolean): void {
+    this.#lossScale.set(scale)
+    if (skipped) this.#skipped.inc()
   }
 
   async report(): Promise<void> {

@@ -5,6 +5,7 @@ import type { BatchInputs } from './batch.js'
 import type { EngineOptions } from './engines/choose.js'
 import type { LossFunction, LossName } from './losses.js'
 import type { Optimizer } from './optimizers/index.js'
+import type { LossScaleOptions } from './precision/loss-scale.js'
 import type { ProfileOptions } from './profile.js'
 import type { ZeroLevel } from './zero/level.js'
 
@@ -45,6 +46,12 @@ export interface DdpOptions extends EngineOptions {
    * 1: the optimizer's state; 2: gradients too; 3: parameters too. The same on every rank, and the same training.
    */
   readonly zero?: ZeroLevel
+  /**
+   * What the loss is multiplied by before the backward pass, so that gradients do not vanish in 16 bits: `dynamic` (default
+   * with precision float16) as PyTorch's GradScaler, a number, or the scaler's options. A step whose gradients overflow
+   * is skipped on all ranks. Default with other precisions: none. The same on every rank.
+   */
+  readonly lossScale?: 'dynamic' | number | LossScaleOptions
 }
 
 export interface StepResult {
@@ -52,6 +59,10 @@ export interface StepResult {
   readonly loss: number
   /** Samples of all ranks. */
   readonly samples: number
+  /** True when gradients overflowed in 16 bits: no parameter has changed, and `stepCount` neither. The loss may be NaN. */
+  readonly skipped?: true
+  /** What this step's loss was multiplied by; undefined without a loss scale. */
+  readonly lossScale?: number
 }
 
 /** What `evaluate` takes: what a data loader gives, or arrays for a model of several inputs or outputs. */

@@ -33,6 +33,8 @@ import { type FunctionalModel, type Model, modelOf } from './model.js'
 import { optimizerOf } from './optimizers/from-tensorflow.js'
 import type { Optimizer } from './optimizers/index.js'
 import { Parameters } from './parameters.js'
+import { LossScale } from './precision/loss-scale.js'
+import { ScaledEngine } from './precision/scaled-engine.js'
 import { Profiler } from './profile.js'
 import { CompileReport } from './profile-compile.js'
 import { requireSame } from './require-same.js'
@@ -58,6 +60,8 @@ export class Ddp {
   private readonly model: Model
   private readonly parameters: Parameters
   private readonly computing: Engine
+  /** The same, where there is a loss scale. */
+  private readonly scaled: ScaledEngine | undefined
   private readonly passes: Passes
   private readonly training: TrainingStep
   private readonly sharding: Sharding
@@ -70,6 +74,8 @@ export class Ddp {
   private readonly clock: StepClock | undefined
   private readonly seed: number
   private readonly compression: string
+  /** As ranks compare it. */
+  private readonly precision: string
   private steps = 0
 
   /** Use `world.ddp(…)`, which also makes all ranks start from rank 0's weights. */
@@ -84,7 +90,8 @@ export class Ddp {
     part?: ModelPart,
   ) {
     checkOptions(options)
-    const { seed = 0, compression = 'none', zero = 0, bucketBytes = 'auto' } = options
+    const { seed = 0, compression = 'none', precision = 'float32', zero = 0, bucketBytes = 'auto' } = options
+    const lossScale = LossScale.from(options.lossScale, precision)
     const { rank, size } = links
     const warn = (line: string) => rank === 0 && console.error(`lockstep: ${line}`)
     const model = modelOf(source, [options.loss ?? []].flat().map(lossOf))
@@ -94,6 +101,7 @@ export class Ddp {
     if (zero === 3) checkWholeless(this.model.parameters)
     this.seed = seed
     this.compression = compression
+    this.precision = [precision, lossScale && `loss scale ${lossScale.settings}`].filter(Boolean).join(', ')
     const level = size === 1 ? 0 : zero
     const unitFloats = Math.ceil((bucketBytes === 'auto' ? BUCKET_BYTES : bucketBytes) / 4)
     this.sharding = { level, rank, size, unitFloats, turns: links.share ? 1 : 2 }
@@ -113,10 +121,12 @@ export class Ddp {
     }
     const { parameters } = this
     const streaming = level === 3 ? streamingOf(links, parameters) : undefined
-    this.computing = chooseEngine(this.model, parameters, options, threads, warn, watch, streaming)
+    const engine = chooseEngine(this.model, parameters, options, threads, warn, watch, streaming)
+    this.scaled = lossScale && new ScaledEngine(engine, parameters, lossScale, links, metrics)
+    this.computing = this.scaled ?? engine
     const observers = { clock: this.clock, metrics, lane }
     this.passes = new Passes(this.computing, this.model, parameters, seed, rank, observers)
-    const place = { links, parameters, optimizer, passes: this.passes, observers }
+    const place = { links, parameters, optimizer, passes: this.passes, observers, lossScale }
     this.training = level > 0 ? new ZeroStep(place, this.sharding) : averagedStep(place, options, warn)
     this.checkpoints =
       part?.checkpoints(parameters, optimizer) ??
@@ -152,6 +162,7 @@ export class Ddp {
     if (links.size === 1) return
     await requireSame(links, 'compression', this.compression)
     await requireSame(links, 'zero', String(this.sharding.level))
+    await requireSame(links, 'precision', this.precision)
     // Where they cannot be shared, their exchange copies: as right, and slower.
     await links.share?.(parameters.reduced)
     if (parameters.gathered) await links.share?.(parameters.gathered)
@@ -175,12 +186,15 @@ export class Ddp {
    *
    * @param x features, the batch first; bytes count as float32; an array of them for a model of several inputs
    * @param y labels, the batch first; an array of them for a model of several outputs
-   * @throws LockstepError on every rank when the loss is not finite, naming the ranks where; parameters are untouched.
+   * @throws LockstepError on every rank when the loss is not finite, naming the ranks where; parameters are untouched. With a
+   *   loss scale such a step is skipped, and it is an error when the scale falls below its minimum.
    */
   async step(x: BatchInputs, y: BatchInputs): Promise<StepResult> {
     await this.letGo()
     const number = this.steps + 1
-    const { gradientNorm, ...result } = await this.training.take(number, x, y)
+    const { gradientNorm, ...outcome } = await this.training.take(number, x, y)
+    const result = { ...outcome, ...(await this.scaled?.ended(number, outcome.skipped)) }
+    if (result.skipped) return result
     await this.computing.constrain()
     this.steps = number
     this.clock?.endStep({ step: number, loss: result.loss, gradientNorm })
@@ -248,7 +262,8 @@ export class Ddp {
    * the error if there is one; with `background` at the next `save`, `load`, `saved` or `close`. @returns its path.
    */
   async save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
-    const progress = { steps: this.steps, passes: this.passes.count, seed: this.seed }
+    const { steps, seed, passes, scaled } = this
+    const progress = { steps, passes: passes.count, seed, ...scaled?.progress }
     const save = () => this.checkpoints.save(directory, progress, state, options)
     return this.timeline?.during('checkpoint', 'save', save) ?? save()
   }
@@ -272,6 +287,7 @@ export class Ddp {
     if (loaded === undefined) return undefined
     this.steps = loaded.progress.steps
     this.passes.count = loaded.progress.passes
+    this.scaled?.resume(loaded.progress)
     this.training.reset()
     await this.letGo()
     return loaded.state

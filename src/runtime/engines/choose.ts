@@ -1,5 +1,6 @@
 /** Which engine computes: what the script's options ask for, unless --engine says otherwise. It runs nothing. */
 import { PROVIDERS, type Provider } from '../../compiler/onnxruntime.js'
+import { PRECISIONS, type Precision } from '../../compiler/precision.js'
 import type { Streaming } from '../../compiler/streaming.js'
 import { LockstepError } from '../../errors.js'
 import { type EngineSetting, readEngine } from '../environment/variables.js'
@@ -15,10 +16,15 @@ export interface EngineOptions {
   readonly engine?: 'auto' | 'onnx' | 'tfjs'
   /** Where onnxruntime computes; `auto` (default): on CUDA where it is installed and starts, else on the cpu. */
   readonly provider?: Provider | 'auto'
+  /**
+   * What matrix products and convolutions compute in, as under torch.autocast (docs/precision.md): float32 (default), bfloat16
+   * or float16, with parameters, gradients and everything else in float32. The same on every rank.
+   */
+  readonly precision?: Precision
 }
 
 /**
- * @param warn is given one line when the model has to run eagerly
+ * @param warn is given one line when the model has to run eagerly, or a precision is not what computes
  * @param streaming brings trainable parameters, of which each rank holds a part; then nothing runs eagerly
  * @throws LockstepError for an engine or a provider that there is not
  */
@@ -35,19 +41,27 @@ export function chooseEngine(
   const { engine = 'auto', provider = 'auto' } = setting === undefined ? options : optionsOf(setting)
   oneOf('engine', engine, ['auto', 'onnx', 'tfjs'])
   oneOf('provider', provider, ['auto', ...PROVIDERS])
+  const { precision = 'float32' } = options
+  oneOf('precision', precision, PRECISIONS)
   if (engine === 'tfjs' && provider !== 'auto') {
     throw new LockstepError(
       `provider ${provider} was given for engine tfjs, which computes on the TensorFlow.js backend that is registered: ` +
         'leave provider out, or use engine onnx',
     )
   }
+  if (engine === 'tfjs' && precision !== 'float32')
+    throw new LockstepError(
+      `engine tfjs computes in float32: leave precision ${precision} out, or use engine onnx`,
+    )
   if (engine === 'tfjs' && streaming)
     throw new LockstepError(
       'engine tfjs needs all parameters at once: use zero 0, 1 or 2 with it, or engine onnx',
     )
   if (engine === 'tfjs') return new TfjsEngine(model, parameters)
-  const compiled = new OnnxEngine(model, parameters, threads, provider, watch, streaming)
-  if (engine === 'onnx' || streaming) return compiled
+  const precisely = { precision, warn }
+  const compiled = new OnnxEngine(model, parameters, threads, provider, watch, streaming, precisely)
+  // The eager engine computes in float32 only.
+  if (engine === 'onnx' || streaming || precision !== 'float32') return compiled
   return new FallbackEngine(compiled, new TfjsEngine(model, parameters), warn)
 }
 

@@ -4,6 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core'
 import type { Provider } from '../../compiler/onnxruntime.js'
+import { autocastOn, type Precision } from '../../compiler/precision.js'
 import { type Output, Program, type ProgramRequest, type Update } from '../../compiler/program.js'
 import { resolveProvider } from '../../compiler/providers.js'
 import type { Streaming } from '../../compiler/streaming.js'
@@ -22,6 +23,7 @@ export class OnnxEngine implements Engine {
   private readonly frozen: tf.Variable[]
   private readonly constraints: Constraints
   compileMs = 0
+  private hasWarned = false
 
   constructor(
     private readonly model: Model,
@@ -31,6 +33,7 @@ export class OnnxEngine implements Engine {
     private readonly watch?: ProgramWatch,
     /** Where the trainable parameters are here for a while only. */
     private readonly streaming?: Streaming,
+    private readonly precisely?: { readonly precision: Precision; warn(line: string): void },
   ) {
     const variables = (trainable: boolean) =>
       model.parameters.filter((p) => p.trainable === trainable).map((p) => p.variable)
@@ -141,7 +144,15 @@ export class OnnxEngine implements Engine {
 
   private async compile(request: ProgramRequest, profile?: string): Promise<Program> {
     const provider = await resolveProvider(this.provider)
-    const program = await Program.compile(request, { threads: this.threads, provider, profile })
+    const autocast = await autocastOn(provider, this.precisely?.precision ?? 'float32')
+    if (autocast?.native === false && !this.hasWarned)
+      this.precisely!.warn(
+        `precision ${autocast.type}: onnxruntime's cpu provider computes in float32; operands and results are rounded to ` +
+          `${autocast.type}, which shows how a model trains in it, and takes longer than float32 (docs/precision.md)`,
+      )
+    this.hasWarned = true
+    const options = { threads: this.threads, provider, profile }
+    const program = await Program.compile({ ...request, autocast }, options)
     this.compileMs += program.compileMs
     return program
   }

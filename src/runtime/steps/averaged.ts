@@ -9,6 +9,7 @@ import { averageOverRanks, type GradientExchange } from '../gradient-exchange.js
 import { l2Norm } from '../optimizers/norm.js'
 import { partOf, updatable } from '../optimizers/ranges.js'
 import { STATS } from '../parameters.js'
+import { NOT_FINITE } from '../precision/scaled-engine.js'
 import { notFinite, type StepOutcome, type TrainingStep, type Workplace } from './step.js'
 
 /** How gradients travel in the next step, the same on every rank; it may change from step to step. */
@@ -18,6 +19,16 @@ export interface Choice {
   readonly segments: number
   /** Is told how long each step took. All ranks must call it together. */
   took?(milliseconds: number): Promise<void>
+}
+
+/** All buckets when all are there; none if one is not finite, or a rank has said so: the same on every rank. */
+async function* onceFinite(sums: AsyncIterable<Bucket>, buffer: Float32Array): AsyncGenerator<Bucket> {
+  const buckets: Bucket[] = []
+  for await (const bucket of sums) {
+    if (buffer[NOT_FINITE]! > 0 || !Number.isFinite(l2Norm(buffer.subarray(bucket.start, bucket.end)))) return
+    buckets.push(bucket)
+  }
+  yield* buckets
 }
 
 export class AveragedStep implements TrainingStep {
@@ -34,7 +45,7 @@ export class AveragedStep implements TrainingStep {
 
   async take(number: number, x: BatchInputs, y: BatchInputs): Promise<StepOutcome> {
     const start = performance.now()
-    const { links, parameters, passes, observers } = this.place
+    const { links, parameters, passes, observers, lossScale } = this.place
     const { stats } = parameters
     const { exchange, segments } = this.choice
     let own: { readonly loss: number; readonly samples: number } | undefined
@@ -54,7 +65,9 @@ export class AveragedStep implements TrainingStep {
     let result: { loss: number; samples: number } | undefined
     let squares = observers.metrics?.wantsGradientNorm ? 0 : undefined
     const update = this.updatesOf(number, exchange.inOrder)
-    for await (const bucket of exchange.sum({ step: number, samples: pass.samples })) {
+    const sums = exchange.sum({ step: number, samples: pass.samples })
+    // The stats set out before all gradients were seen.
+    for await (const bucket of lossScale && early ? onceFinite(sums, parameters.reduced) : sums) {
       if (result === undefined) {
         const [loss, samples, bad] = stats as unknown as [number, number, number]
         if (!Number.isFinite(loss) || bad > 0) break
@@ -67,6 +80,8 @@ export class AveragedStep implements TrainingStep {
     }
     const states = await averages
     observers.clock?.mark('exchange')
+    if (result === undefined && lossScale)
+      return { loss: stats[0]! / stats[1]!, samples: stats[1]!, skipped: true }
     if (result === undefined) throw await notFinite(this.place, number, own.loss, exchange.bad)
     passes.takeOver(states)
     await this.choice.took?.(performance.now() - start)

@@ -6,6 +6,7 @@ import type { NamedTensor } from '../checkpoint/safetensors.js'
 import type { StepResult } from '../ddp-options.js'
 import type { Optimizer } from '../optimizers/index.js'
 import type { Parameters } from '../parameters.js'
+import type { LossScale } from '../precision/loss-scale.js'
 import type { Observers, Passes } from './passes.js'
 
 export interface StepOutcome extends StepResult {
@@ -20,7 +21,8 @@ export interface TrainingStep {
   readonly state: readonly NamedTensor[]
   /**
    * Forward, backward, exchange and the optimizer's step `number`, which counts from 1. All ranks together.
-   * @throws LockstepError on every rank when the loss is not finite; parameters are untouched.
+   * @throws LockstepError on every rank when the loss is not finite; parameters are untouched. With a loss scale the step is
+   *   skipped instead.
    */
   take(number: number, x: BatchInputs, y: BatchInputs): Promise<StepOutcome>
   /** Forward and backward alone. @returns the mean loss of this rank's batch. */
@@ -36,6 +38,8 @@ export interface Workplace {
   readonly optimizer: Optimizer
   readonly passes: Passes
   readonly observers: Observers
+  /** Where gradients that are not finite let a step be skipped. */
+  readonly lossScale: LossScale | undefined
 }
 
 /**

@@ -27,9 +27,10 @@ export class ZeroStep implements TrainingStep {
     this.accumulating = false
     const averages = averageOverRanks(links, updates, samples)
     averages.catch(() => {}) // awaited below, unless the gradients fail first
-    const result = await this.sharded.step(number, (phase) => observers.clock?.mark(phase))
+    const { refused, ...result } = await this.sharded.step(number, (phase) => observers.clock?.mark(phase))
     const states = await averages
-    if (result === undefined) throw await notFinite(this.place, number, loss)
+    if (refused && this.place.lossScale) return { ...result, skipped: true }
+    if (refused) throw await notFinite(this.place, number, loss)
     passes.takeOver(states)
     return result
   }

@@ -69,11 +69,11 @@ export class ShardedStep {
     this.waiting = this.stats()
   }
 
-  /** The optimizer's step number `step`. @returns undefined, with nothing changed, when the sum of losses is not finite. */
+  /** The optimizer's step number `step`; refused, with nothing changed, when the sum of losses or a gradient is not finite. */
   async step(
     step: number,
     mark: (phase: 'exchange' | 'optimizer') => void,
-  ): Promise<{ readonly loss: number; readonly samples: number } | undefined> {
+  ): Promise<{ readonly loss: number; readonly samples: number; readonly refused: boolean }> {
     const { links, sharding, optimizer } = this
     const stats = this.stats()
     const summing = links.allReduce(stats)
@@ -82,8 +82,9 @@ export class ShardedStep {
     for (const sum of sums) sum.catch(() => {}) // thrown below
     try {
       await summing
-      const [loss, samples] = stats as unknown as [number, number]
-      if (!Number.isFinite(loss)) return undefined
+      const [sum, samples, bad] = stats as unknown as [number, number, number]
+      const loss = sum / samples
+      if (!Number.isFinite(sum) || bad > 0) return { loss, samples, refused: true }
       const gradNorm = optimizer.granularity === 'model' ? await this.gradientNorm() : undefined
       const gathering: Promise<unknown>[] = []
       for (const [i, { unit: _, whole, ...part }] of this.parts.entries()) {
@@ -95,7 +96,7 @@ export class ShardedStep {
       }
       await Promise.all(gathering)
       mark('exchange')
-      return { loss: loss / samples, samples }
+      return { loss, samples, refused: false }
     } finally {
       await Promise.allSettled(this.reducing)
       this.waiting = undefined

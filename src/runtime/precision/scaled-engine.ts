@@ -1,0 +1,120 @@
+/**
+ * An engine whose backward passes work on a scaled loss. What comes out is as if it were not: gradients and loss are divided
+ * again before anybody sees them. It tells by the third of the stats that a gradient is not finite; that decides nothing.
+ */
+
+import type { Communicator } from '../../collectives/communicator.js'
+import { divide } from '../../collectives/kernels/kernels.js'
+import { LockstepError } from '../../errors.js'
+import type { RankMetrics } from '../../observe/metrics.js'
+import type { Engine } from '../engines/engine.js'
+import { l2Norm } from '../optimizers/norm.js'
+import type { Parameters as Buffers } from '../parameters.js'
+import type { LossScale, LossScaleState } from './loss-scale.js'
+
+/** Where in the stats a rank says so; a sum above 0 means that one has. */
+export const NOT_FINITE = 2
+
+export class ScaledEngine implements Engine {
+  private readonly gradients: readonly Float32Array[]
+  /** Of this step's passes the tensor whose gradient is not finite and which the backward pass comes to first; -1: none. */
+  private first = -1
+
+  constructor(
+    private readonly engine: Engine,
+    private readonly parameters: Buffers,
+    private readonly lossScale: LossScale,
+    private readonly links: Communicator,
+    private readonly metrics: RankMetrics | undefined,
+  ) {
+    this.gradients = parameters.gradientViews()
+  }
+
+  get name() {
+    return this.engine.name
+  }
+
+  get compileMs() {
+    return this.engine.compileMs
+  }
+
+  async train(...[x, y, weight, key, watch]: Parameters<Engine['train']>) {
+    const { stats } = this.parameters
+    const { scale } = this.lossScale
+    // As PyTorch's, the scale is of the mean loss: 16 bits need not hold the sum over a batch.
+    const divisor = scale / weight
+    let lossDivided = false
+    const unscale = (positions: Iterable<number>) => {
+      if (!lossDivided) stats[0]! /= divisor
+      lossDivided = true
+      for (const position of positions) this.unscale(position, divisor)
+    }
+    const made = (positions: readonly number[]) => {
+      if (positions.length > 0) unscale(positions)
+      return watch!.made(positions)
+    }
+    const updates = await this.engine.train(x, y, scale, key, watch && { ...watch, made })
+    if (watch === undefined || !lossDivided) unscale(this.gradients.keys())
+    return updates
+  }
+
+  evaluate(...pass: Parameters<Engine['evaluate']>) {
+    return this.engine.evaluate(...pass)
+  }
+
+  predict(...pass: Parameters<Engine['predict']>) {
+    return this.engine.predict(...pass)
+  }
+
+  constrain() {
+    return this.engine.constrain()
+  }
+
+  letGo() {
+    return this.engine.letGo()
+  }
+
+  release() {
+    return this.engine.release()
+  }
+
+  /**
+   * Tells the scale how step `number` has ended. All ranks must call it together, and all come to the same.
+   * @returns the scale that the step was made with
+   * @throws LockstepError on every rank when the scale cannot be lowered any more: which gradient has overflowed first.
+   */
+  async ended(number: number, skipped = false): Promise<{ readonly lossScale: number }> {
+    const { first, links, lossScale, metrics } = this
+    const { scale } = lossScale
+    this.first = -1
+    const problem = skipped ? lossScale.overflowed() : lossScale.succeeded()
+    metrics?.lossScale(lossScale.scale, skipped)
+    if (problem === undefined) return { lossScale: scale }
+    const all = links.size === 1 ? [first] : [...(await links.allGather(Int32Array.of(first)))]
+    const worst = Math.max(...all)
+    const what = worst < 0 ? 'the loss' : `the gradient of ${this.parameters.tensors[worst]!.name}`
+    throw new LockstepError(
+      `${problem}: ${what} of step ${number} is not finite on rank ${worst < 0 ? 0 : all.indexOf(worst)}; lower the learning rate, look ` +
+        'for NaN and infinities in that batch, or train in bfloat16; parameters are as before this step',
+    )
+  }
+
+  /** For a checkpoint. */
+  get progress(): { readonly lossScale: LossScaleState } {
+    return { lossScale: this.lossScale.state }
+  }
+
+  /** From a checkpoint, which may be of a run without a loss scale. */
+  resume({ lossScale }: { readonly lossScale?: LossScaleState }): void {
+    this.first = -1
+    if (lossScale) this.lossScale.load(lossScale)
+  }
+
+  private unscale(position: number, divisor: number): void {
+    const gradient = this.gradients[position]!
+    divide(gradient, divisor)
+    if (Number.isFinite(l2Norm(gradient))) return
+    this.parameters.stats[NOT_FINITE] = 1
+    this.first = Math.max(this.first, position)
+  }
+}
