@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { LockstepError } from '../src/errors.js'
 import { loadTls } from '../src/runtime/environment/tls.js'
 import { readMachine } from './devices.js'
@@ -29,12 +30,12 @@ import { attemptToken, readToken } from './token.js'
 
 const { version } = createRequire(import.meta.url)('lockstep/package.json') as { version: string }
 
+const ENDING = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+const PACKAGE = import.meta.resolve(`../src/index.${ENDING}`)
 // Resolved from here, not from where the user is: the script's project needs no tsx of its own.
 const LOADERS = {
   typescript: import.meta.resolve('tsx'),
-  bootstrap: import.meta.resolve(
-    `../src/runtime/environment/rank-bootstrap.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`,
-  ),
+  bootstrap: import.meta.resolve(`../src/runtime/environment/rank-bootstrap.${ENDING}`),
 }
 
 /** @returns the exit code of the job. @throws LockstepError for what no job can be made of. */
@@ -43,7 +44,9 @@ export async function launch(argv: readonly string[]): Promise<number> {
   if (!commandLine) return 0
   const env = process.env
   const settings = readSettings(commandLine, env, await readConfig(commandLine.config ?? env.LOCKSTEP_CONFIG))
-  const plan = makePlan({ ...settings, script: findScript(settings.script) }, readMachine(env), LOADERS)
+  const script = findScript(settings.script)
+  const lockstep = importsThisPackage(script) ? PACKAGE : undefined
+  const plan = makePlan({ ...settings, script }, readMachine(env), { ...LOADERS, lockstep })
   if (settings.logDirectory !== undefined) checkLogDirectory(settings.logDirectory)
   const metrics = settings.metrics && (await openMetrics(settings.metrics))
   const token = readToken(settings.tokenFile, env, settings.nodes.max)
@@ -145,4 +148,13 @@ function findScript(script: string): string {
     )
   }
   return path
+}
+
+/** Whether the script's 'lockstep' is this package, and not a copy of its own, or none. */
+function importsThisPackage(script: string): boolean {
+  try {
+    return createRequire(script).resolve('lockstep') === fileURLToPath(PACKAGE)
+  } catch {
+    return false
+  }
 }

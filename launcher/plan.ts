@@ -62,6 +62,8 @@ export interface Loaders {
   /** Makes node understand TypeScript. */
   readonly typescript: string
   readonly bootstrap: string
+  /** What the script imports as 'lockstep', where that is this very package, compiled. */
+  readonly lockstep: string | undefined
 }
 
 /** What the ranks of a node have in common in one attempt, besides the plan. */
@@ -154,7 +156,7 @@ function countRanks(nproc: RankCount, { cores, gpus }: Machine): number {
   return nproc === 'auto' ? gpus.length || cores : nproc
 }
 
-function nodeFlags(script: string, { typescript, bootstrap }: Loaders): string[] {
+function nodeFlags(script: string, { typescript, bootstrap, lockstep }: Loaders): string[] {
   const extension = extname(script)
   if (![...TYPESCRIPT, ...JAVASCRIPT].includes(extension)) {
     const expected = [...TYPESCRIPT, ...JAVASCRIPT].join(' ')
@@ -162,18 +164,23 @@ function nodeFlags(script: string, { typescript, bootstrap }: Loaders): string[]
       `script ${script} is neither TypeScript nor JavaScript: expected one of ${expected}`,
     )
   }
-  // tsx costs a fifth of a second: only for what needs it. (The bootstrap is TypeScript when run from source.)
-  const needsTypescript = TYPESCRIPT.includes(extension) || TYPESCRIPT.includes(extname(bootstrap))
-  const loader = needsTypescript ? ['--import', typescript] : ['--enable-source-maps']
   // Should an inspector be opened (see examine.ts), ranks must not want the same port.
-  return [...loader, '--inspect-port=0', '--import', onMainThread(bootstrap)]
+  const inspector = '--inspect-port=0'
+  const isSource = TYPESCRIPT.includes(extname(bootstrap))
+  // tsx costs a fifth of a second: only for what needs it.
+  if (!TYPESCRIPT.includes(extension) && !isSource)
+    return ['--enable-source-maps', inspector, '--import', onMainThread(bootstrap)]
+  if (isSource) return ['--import', typescript, inspector, '--import', onMainThread(bootstrap)]
+  // tsx looks at every module that is loaded after it, which doubles what this package costs: so that comes first.
+  return [inspector, '--import', onMainThread(bootstrap, lockstep), '--import', typescript]
 }
 
 /**
  * Worker threads inherit --import: there an uncaught exception belongs to whoever listens on the worker, and on
  * Node 20 a TypeScript module would not even load.
  */
-export function onMainThread(module: string): string {
-  const source = `import{isMainThread}from'node:worker_threads';if(isMainThread)await import(${JSON.stringify(module)})`
+export function onMainThread(...modules: (string | undefined)[]): string {
+  const imports = modules.flatMap((module) => (module ? [`await import(${JSON.stringify(module)})`] : []))
+  const source = `import{isMainThread}from'node:worker_threads';if(isMainThread){${imports.join(';')}}`
   return `data:text/javascript,${encodeURIComponent(source)}`
 }

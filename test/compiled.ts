@@ -7,6 +7,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { requireCommonJs } from '../scripts/require-commonjs.mjs'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const TSC = createRequire(import.meta.url).resolve('typescript/lib/tsc.js')
@@ -22,6 +23,7 @@ export function compileInto(directory: string): string {
   mkdirSync(directory, { recursive: true })
   const flags = ['-p', 'tsconfig.build.json', '--outDir', directory, '--noCheck', '--declaration', 'false']
   execFileSync(process.execPath, [TSC, ...flags], { cwd: ROOT, stdio: 'inherit' })
+  requireCommonJs(directory)
   writeFileSync(join(directory, 'package.json'), JSON.stringify(PACKAGE))
   symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'))
   return join(directory, 'launcher/main.js')

@@ -11,7 +11,11 @@ const options: Wishes = {
   script: '/job/train.ts',
   scriptArguments: ['--epochs', '3'],
 }
-const loaders = { typescript: 'file:///tsx.mjs', bootstrap: 'file:///bootstrap.js' }
+const loaders = {
+  typescript: 'file:///tsx.mjs',
+  bootstrap: 'file:///bootstrap.js',
+  lockstep: 'file:///index.js',
+}
 const assignment = {
   ...{ attempt: 0, restarts: 0, maxRestarts: 3, runId: 'digits', nodeRank: 0, nodes: 1, firstRank: 0 },
   ...{ worldSize: 4, address: '127.0.0.1', storeHost: '127.0.0.1', storePort: 4242 },
@@ -65,17 +69,15 @@ describe('plan', () => {
   })
 
   it('loads tsx for TypeScript only', () => {
-    const bootstrap = ['--inspect-port=0', '--import', onMainThread(loaders.bootstrap)]
-    expect(plan({}).nodeArguments).toEqual([
-      ...['--import', loaders.typescript, ...bootstrap, '/job/train.ts', '--epochs', '3'],
-    ])
+    const bootstrap = onMainThread(loaders.bootstrap)
+    const both = onMainThread(loaders.bootstrap, loaders.lockstep)
+    const typescript = ['--inspect-port=0', '--import', both, '--import', loaders.typescript]
+    expect(plan({}).nodeArguments).toEqual([...typescript, '/job/train.ts', '--epochs', '3'])
     for (const script of ['a.mts', 'a.cts', 'a.tsx'])
       expect(plan({ script }).nodeArguments).toContain(loaders.typescript)
     for (const script of ['a.js', 'a.mjs', 'a.cjs']) {
       expect(plan({ script }).nodeArguments.slice(0, 5)).toEqual([
-        '--enable-source-maps',
-        ...bootstrap,
-        script,
+        ...['--enable-source-maps', '--inspect-port=0', '--import', bootstrap, script],
       ])
     }
   })

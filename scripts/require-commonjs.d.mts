@@ -1,0 +1,2 @@
+export function requireCommonJs(directory: string): void
+export function rewrite(source: string): string
