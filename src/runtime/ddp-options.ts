@@ -3,6 +3,7 @@ import type * as tf from '@tensorflow/tfjs-core'
 import { LockstepError } from '../errors.js'
 import type { BatchInputs } from './batch.js'
 import type { EngineOptions } from './engines/choose.js'
+import type { LocalSteps } from './local-steps.js'
 import type { LossFunction, LossName } from './losses.js'
 import type { Optimizer } from './optimizers/index.js'
 import type { LossScaleOptions } from './precision/loss-scale.js'
@@ -46,6 +47,11 @@ export interface DdpOptions extends EngineOptions {
    * 1: the optimizer's state; 2: gradients too; 3: parameters too. The same on every rank, and the same training.
    */
   readonly zero?: ZeroLevel
+  /**
+   * Ranks train each for themselves, and average their parameters after every so many steps (local SGD), or give what they have
+   * moved by to an outer optimizer (DiLoCo): docs/local-steps.md. The same on every rank.
+   */
+  readonly localSteps?: number | LocalSteps
   /**
    * What the loss is multiplied by before the backward pass, so that gradients do not vanish in 16 bits: `dynamic` (default
    * with precision float16) as PyTorch's GradScaler, a number, or the scaler's options. A step whose gradients overflow

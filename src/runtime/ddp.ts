@@ -27,6 +27,7 @@ import type { Engine, ProgramWatch } from './engines/engine.js'
 import { type ExportOnnxOptions, writeOnnx } from './export-onnx.js'
 import { writeTensorflow } from './export-tensorflow.js'
 import { replicaState } from './held-state.js'
+import { localStepsOf, withOuterState } from './local-steps.js'
 import { lossOf } from './losses.js'
 import { rankMetrics } from './metrics.js'
 import { type FunctionalModel, type Model, modelOf } from './model.js'
@@ -39,7 +40,7 @@ import { Profiler } from './profile.js'
 import { CompileReport } from './profile-compile.js'
 import { requireSame } from './require-same.js'
 import { joinClocks, type StepClock } from './step-clock.js'
-import { averagedStep, BUCKET_BYTES } from './steps/choose-exchange.js'
+import { averagedStep, BUCKET_BYTES, localStep } from './steps/choose-exchange.js'
 import { Passes } from './steps/passes.js'
 import type { TrainingStep } from './steps/step.js'
 import { ZeroStep } from './steps/zero.js'
@@ -75,6 +76,8 @@ export class Ddp {
   private readonly seed: number
   private readonly compression: string
   /** As ranks compare it. */
+  private readonly local: string
+  /** As ranks compare it. */
   private readonly precision: string
   private steps = 0
 
@@ -96,11 +99,15 @@ export class Ddp {
     const warn = (line: string) => rank === 0 && console.error(`lockstep: ${line}`)
     const model = modelOf(source, [options.loss ?? []].flat().map(lossOf))
     this.model = part?.of(model) ?? model
-    const optimizer = optimizerOf(options.optimizer)
+    const local = localStepsOf(options)
+    if (local && part)
+      throw new LockstepError('localSteps: ranks that share a model cannot train for themselves')
+    const optimizer = withOuterState(optimizerOf(options.optimizer), local?.outer)
     checkZero(zero, options, optimizer)
     if (zero === 3) checkWholeless(this.model.parameters)
     this.seed = seed
     this.compression = compression
+    this.local = local ? `${local.every} after ${local.warmUp ?? 0}` : 'none'
     this.precision = [precision, lossScale && `loss scale ${lossScale.settings}`].filter(Boolean).join(', ')
     const level = size === 1 ? 0 : zero
     const unitFloats = Math.ceil((bucketBytes === 'auto' ? BUCKET_BYTES : bucketBytes) / 4)
@@ -127,7 +134,12 @@ export class Ddp {
     const observers = { clock: this.clock, metrics, lane }
     this.passes = new Passes(this.computing, this.model, parameters, seed, rank, observers)
     const place = { links, parameters, optimizer, passes: this.passes, observers, lossScale }
-    this.training = level > 0 ? new ZeroStep(place, this.sharding) : averagedStep(place, options, warn)
+    this.training =
+      level > 0
+        ? new ZeroStep(place, this.sharding)
+        : local
+          ? localStep(place, local, options, warn)
+          : averagedStep(place, options, warn)
     this.checkpoints =
       part?.checkpoints(parameters, optimizer) ??
       new DdpCheckpoints(links, replicaState(links, parameters), optimizer, this.training.state)
@@ -162,6 +174,7 @@ export class Ddp {
     if (links.size === 1) return
     await requireSame(links, 'compression', this.compression)
     await requireSame(links, 'zero', String(this.sharding.level))
+    await requireSame(links, 'localSteps', this.local)
     await requireSame(links, 'precision', this.precision)
     // Where they cannot be shared, their exchange copies: as right, and slower.
     await links.share?.(parameters.reduced)
@@ -171,13 +184,14 @@ export class Ddp {
   }
 
   /**
-   * With `zero` 3: gives every rank all parameters, until the next step, for `predict`, `paramsSha256` and `updateModel`,
-   * which are no calls of all ranks. (`evaluate` and the exports do it themselves.) Otherwise it does nothing. All ranks
-   * must call it together.
+   * With `zero` 3: gives every rank all parameters, and with `localSteps` the mean of all ranks', until the next step, for
+   * `predict`, `paramsSha256` and `updateModel`, which are no calls of all ranks. (`evaluate` and the exports do it
+   * themselves.) Otherwise it does nothing. All ranks must call it together.
    */
   async gather(): Promise<void> {
     const { parameters, links } = this
     if (!parameters.isWhole) parameters.values = await wholeValues(links, parameters)
+    await this.training.gather?.()
   }
 
   /**
@@ -262,6 +276,7 @@ export class Ddp {
    * the error if there is one; with `background` at the next `save`, `load`, `saved` or `close`. @returns its path.
    */
   async save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
+    await this.training.settle?.(this.steps)
     const { steps, seed, passes, scaled } = this
     const progress = { steps, passes: passes.count, seed, ...scaled?.progress }
     const save = () => this.checkpoints.save(directory, progress, state, options)

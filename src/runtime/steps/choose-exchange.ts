@@ -5,9 +5,11 @@ import { CompressedExchange } from '../compressed-exchange.js'
 import type { DdpOptions } from '../ddp-options.js'
 import { ExchangeTuner } from '../exchange-tuner.js'
 import { ExactExchange } from '../gradient-exchange.js'
+import type { LocalSteps } from '../local-steps.js'
 import { OverlappedExchange } from '../overlapped-exchange.js'
 import { STATS } from '../parameters.js'
 import { AveragedStep, type Choice } from './averaged.js'
+import { LocalStep } from './local.js'
 import type { Workplace } from './step.js'
 
 const MIB = 2 ** 20
@@ -17,11 +19,23 @@ export const BUCKET_BYTES = 4 * MIB
 const COMPRESSED_BUCKET_BYTES = 1 * MIB
 const OTHER_BUCKET_BYTES = [1 * MIB, 16 * MIB]
 
-export function averagedStep(
+type Log = (line: string) => void
+
+export function averagedStep(place: Workplace, options: DdpOptions, log: Log): AveragedStep {
+  return new AveragedStep(place, choiceOf(place, options, log))
+}
+
+export function localStep(place: Workplace, local: LocalSteps, options: DdpOptions, log: Log): LocalStep {
+  const warmUp = local.warmUp ? averagedStep(place, options, log) : undefined
+  const { exchange } = choiceOf(place, { ...options, overlap: 1 }, warmUp ? () => {} : log)
+  return new LocalStep(place, local, warmUp, exchange)
+}
+
+function choiceOf(
   place: Workplace,
   { compression = 'none', overlap = 'auto', bucketBytes }: DdpOptions,
-  log: (line: string) => void,
-): AveragedStep {
+  log: Log,
+): Choice {
   const { links, parameters } = place
   const { reduced, tensors } = parameters
   const named = compressorByName(compression)
@@ -37,7 +51,7 @@ export function averagedStep(
   // In shared memory it is this very thread that reduces: nothing could go on beside its computing.
   if (links.size === 1 || links.share !== undefined) {
     const exchange = compressor ? exchangeBy(bytes) : new ExactExchange(links, reduced, bytes)
-    return new AveragedStep(place, { exchange, segments: 1 })
+    return { exchange, segments: 1 }
   }
   // Two ranks' sums are the same in whatever buckets; what compressors remember is kept by bucket.
   const maySize = !compressor && given === undefined && (links.size === 2 || bucketBytes === 'auto')
@@ -47,7 +61,7 @@ export function averagedStep(
     (size, i) => sizes.findIndex((each) => countOf(each) === countOf(size)) === i,
   )
   const segments = overlap === 'auto' ? undefined : overlap
-  return new AveragedStep(place, tuned(new ExchangeTuner(links, log, segments, different), exchangeBy))
+  return tuned(new ExchangeTuner(links, log, segments, different), exchangeBy)
 }
 
 /** What a tuner says, with an exchange for it. */

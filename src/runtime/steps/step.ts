@@ -29,6 +29,10 @@ export interface TrainingStep {
   accumulate(x: BatchInputs, y: BatchInputs): Promise<number>
   /** A checkpoint was loaded: what waits is forgotten. */
   reset(): void
+  /** Where ranks differ: gives every rank the mean of all ranks' parameters, until its next step goes on from its own. */
+  gather?(): Promise<void>
+  /** Where ranks differ: makes them all the same after step `number`, for a checkpoint. */
+  settle?(number: number): Promise<void>
 }
 
 /** What every strategy works with. */
@@ -46,12 +50,14 @@ export interface Workplace {
  * Every rank sees the same sums, so every rank comes here at the same step.
  * @param loss this rank's own mean
  * @param bad whether its gradients are not finite, if anybody looked
+ * @param parameters what they are now
  */
 export async function notFinite(
   { links, observers }: Workplace,
   number: number,
   loss: number,
   bad = false,
+  parameters = 'as before this step',
 ): Promise<LockstepError> {
   const all = [...(await links.allGather(Float32Array.of(loss, Number(bad))))]
   await observers.metrics?.notFinite()
@@ -62,6 +68,6 @@ export async function notFinite(
   }).flat()
   return new LockstepError(
     `the loss of step ${number} is not finite on ${ranks.join(', ')}: lower the learning rate, or look for NaN ` +
-      'and infinities in that batch; parameters are as before this step',
+      `and infinities in that batch; parameters are ${parameters}`,
   )
 }
