@@ -15,6 +15,7 @@ export interface RankOrder {
   readonly port: number
   readonly token: string
   readonly transport: 'shm' | 'tcp' | 'ws'
+  readonly tls?: 'token'
   /** Whether the arrays lie in memory that all ranks see, if the transport has any. */
   readonly share: boolean
   /** Whether this rank keeps to one core. */
@@ -38,12 +39,12 @@ await links.close()
 if (rank === 0) process.send!(measured)
 process.disconnect()
 
-async function connect({ port, token, transport }: RankOrder): Promise<Communicator> {
+async function connect({ port, token, transport, tls }: RankOrder): Promise<Communicator> {
   const store = await StoreClient.connect({ host: '127.0.0.1', port, token, timeoutMs: 30_000 })
   const options = { rank, size: worldSize, exchange: store }
   try {
     if (transport === 'shm') return await connectSharedMemory(options)
-    return await connectTcp({ ...options, token, kind: transport })
+    return await connectTcp({ ...options, token, tls, kind: transport })
   } finally {
     store.close()
   }

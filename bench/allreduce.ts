@@ -2,14 +2,14 @@
  * How long does an all-reduce (float32, sum) take, by transport, world size and bytes, beside Gloo and Open MPI?
  *
  *   npm run -s bench:allreduce -- --nproc 2 --transport shm|tcp|ws --sizes 4KiB,4MiB,64MiB --json
- *     [--from arena|private] [--bind] [--rounds N] [--peers DIR] [--save NAME]
+ *     [--tls] [--from arena|private] [--bind] [--rounds N] [--peers DIR] [--save NAME]
  *
  * Bandwidths are nccl-tests': algbw = bytes / time, busbw = algbw × 2 (N - 1) / N, in 10^9 bytes a second. The median is
  * rank 0's; buffers are refilled and all ranks meet before every timed call; results are checked against float64. Arrays
  * are shared where the transport can (--from arena), or are plain ones that are copied in and out (--from private). --bind
  * gives each rank a core, as Open MPI does by itself for two ranks (with taskset, where others use the machine as well).
  * --peers runs DIR/gloo_allreduce.py on each Python of PYTHONS (default: python3) and DIR/mpi_allreduce.c; one that is
- * not installed is left out, visibly.
+ * not installed is left out, visibly. --tls encrypts what goes over tcp or ws, as between hosts by ddp-launch --tls auto.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -36,6 +36,7 @@ const { values } = parseArgs({
     sizes: { type: 'string', default: '4KiB,256KiB,4MiB,64MiB' },
     from: { type: 'string', default: 'arena' },
     bind: { type: 'boolean', default: false },
+    tls: { type: 'boolean', default: false },
     rounds: { type: 'string' },
     json: { type: 'boolean', default: false },
     peers: { type: 'string' },
@@ -45,10 +46,13 @@ const { values } = parseArgs({
 const worldSize = Number(values.nproc)
 require(Number.isInteger(worldSize) && worldSize > 0, '--nproc', values.nproc, 'a number of processes')
 require(['shm', 'tcp', 'ws'].includes(values.transport), '--transport', values.transport, 'shm, tcp or ws')
+require(!values.tls || values.transport !== 'shm', '--tls with --transport', 'shm', 'tcp or ws')
 require(['arena', 'private'].includes(values.from), '--from', values.from, 'arena or private')
 const sizes = values.sizes.split(',').map(parseBytes)
 
-const rows: Row[] = (await ours()).map(({ bytes, medianMs }) => rowOf(values.transport, bytes, medianMs))
+const rows: Row[] = (await ours()).map(({ bytes, medianMs }) =>
+  rowOf(values.tls ? `${values.transport}, TLS` : values.transport, bytes, medianMs),
+)
 if (values.peers !== undefined) {
   rows.push(
     ...peerRows(values.peers, worldSize).map(({ peer, bytes, ms }: PeerRow) => rowOf(peer, bytes, ms)),
@@ -73,6 +77,7 @@ async function ours(): Promise<Measured[]> {
       port: store.port,
       token,
       transport: values.transport as 'shm' | 'tcp' | 'ws',
+      ...(values.tls && { tls: 'token' }),
       share: values.from === 'arena',
       bind: values.bind,
       sizes,
