@@ -31,6 +31,21 @@ export const GPT_PLAN = {
 } as const
 
 /**
+ * The same with more of it shared. `vocabulary`: embeddings and head, too, of which the number of ranks must divide the
+ * vocabulary; `sequence`, with it: what lies between the blocks' halves, too, each rank for its part of the sequence.
+ */
+export function gptPlan({ vocabulary = false, sequence = false, tied = false } = {}) {
+  return {
+    ...GPT_PLAN,
+    ...((vocabulary || sequence) && {
+      token: 'vocabulary' as const,
+      ...(!tied && { head: 'column' as const }),
+    }),
+    ...(sequence && { position: 'sequence' as const }),
+  }
+}
+
+/**
  * Token numbers int32 [batch, context] → logits [batch, context, vocabulary]. The head has no bias.
  * Parameters: 2 V w + T w + depth (12 w² + 13 w) + 2 w, with a tied head V w less; 470,528 for the defaults.
  */

@@ -19,7 +19,7 @@ const BALANCES = ['parameters', 'layers', 'time'] as const
 export function possibleCuts(graph: LayerGraph): number[] {
   return graph.calls.slice(0, -1).flatMap((_, at) => {
     const [tensor, ...others] = crossing(graph, at)
-    if (others.length > 0 || tensor!.dtype !== 'float32' || graph.inParts.has(tensor!.sourceLayer)) return []
+    if (others.length > 0 || tensor!.dtype !== 'float32' || graph.split?.(tensor!) === 'units') return []
     return [at]
   })
 }
@@ -72,7 +72,7 @@ function refusal(graph: LayerGraph, at: number, possible: readonly number[]): Lo
   const after =
     at === graph.calls.length - 1
       ? 'nothing'
-      : tensors.length === 1 && graph.inParts.has(tensors[0]!.sourceLayer)
+      : tensors.length === 1 && graph.split?.(tensors[0]!) === 'units'
         ? `split over ranks (${describe(tensors[0]!)})`
         : `${tensors.length} (${tensors.map(describe).join(', ')})`
   return new LockstepError(

@@ -18,8 +18,8 @@ export interface LayerGraph {
   readonly calls: readonly LayerCall[]
   readonly inputs: readonly SymbolicTensor[]
   readonly outputs: readonly SymbolicTensor[]
-  /** Layers of whose outputs each rank of several has a part. */
-  readonly inParts: ReadonlySet<Layer>
+  /** Along what a value lies in parts on several ranks; undefined: each has it whole. */
+  readonly split?: (tensor: SymbolicTensor) => 'units' | 'sequence' | undefined
 }
 
 /** What TensorFlow.js does not declare of a model: its calls, by their distance from the outputs. */
@@ -34,7 +34,7 @@ interface Container {
 }
 
 /** `model` must be built. */
-export function layerGraph(model: LayersModel, inParts: ReadonlySet<Layer> = new Set()): LayerGraph {
+export function layerGraph(model: LayersModel): LayerGraph {
   const byDepth = Object.entries((model as unknown as Container).nodesByDepth)
   const nodes = byDepth.toSorted(([a], [b]) => Number(b) - Number(a)).flatMap(([, found]) => found)
   const calls = nodes
@@ -45,7 +45,7 @@ export function layerGraph(model: LayersModel, inParts: ReadonlySet<Layer> = new
       outputs: outputTensors,
       kwargs: callArgs ?? {},
     }))
-  return { calls, inputs: model.inputs, outputs: model.outputs, inParts }
+  return { calls, inputs: model.inputs, outputs: model.outputs }
 }
 
 /** The tensors that are made up to call `at` (or given to the model) and needed after it. */

@@ -80,16 +80,17 @@ export async function planOf(
   const whole = modelOf(source, losses)
   const mesh = meshOf(links, { dp, pp, tp })
   const split = tp > 1 ? new SplitModel(source, plan!, mesh.tp) : undefined
-  const graph = layerGraph(source, split?.inParts)
+  const layers = layerGraph(source)
+  const graph = split ? { ...layers, split: (tensor) => split.partsOf(tensor)?.along } : layers
   const cuts = await cutsOf(links, graph, whole, stages, pp * stagesPerRank, session)
   await requireSame(links, 'the pipeline', `${schedule} ${microBatches} ${cuts}`)
   const model = split?.derive(whole) ?? whole
-  const all = stagesOf(graph, model.parameters, cuts, split && ((body) => split.within(body)))
+  const all = stagesOf(graph, model.parameters, cuts, split)
   return {
     mesh,
     model,
     placements: placementsOf(whole, all, pp, split),
-    losses,
+    losses: split?.losses(losses) ?? losses,
     stages: all,
     actions: scheduleOf(schedule, shape, mesh.pp.rank),
     release: () => split?.dispose(),

@@ -47,7 +47,8 @@ export class StageInference {
     const { stage, buffers, losses } = this
     const body = (given: tf.Tensor[]) => {
       const outputs = applyStage(stage, given.slice(0, features), false)
-      return wantsLoss ? [totalLoss(losses, given.slice(features), outputs), ...outputs] : outputs
+      const whole = stage.isLast && stage.split ? stage.split.whole(outputs) : outputs
+      return wantsLoss ? [totalLoss(losses, given.slice(features), outputs), ...whole] : whole
     }
     const request = {
       trainable: [],

@@ -8,6 +8,7 @@ import type { Layer } from '../../compiler/layers/index.js'
 import { LockstepError } from '../../errors.js'
 import type { Loss } from '../losses.js'
 import type { Parameter } from '../model.js'
+import type { SplitModel } from '../tensor-parallel/split-model.js'
 import { crossing, type LayerCall, type LayerGraph, runCalls } from './layer-graph.js'
 
 export interface Stage {
@@ -21,11 +22,9 @@ export interface Stage {
   readonly outputs: readonly SymbolicTensor[]
   /** In model order. */
   readonly parameters: readonly Parameter[]
-  /** Runs `body` with layers that compute what this rank is to compute of them. */
-  readonly within: Within
+  /** Where several ranks share each layer. */
+  readonly split: SplitModel | undefined
 }
-
-export type Within = <T>(body: () => T) => T
 
 /**
  * @param parameters of the model as this rank computes it
@@ -35,7 +34,7 @@ export function stagesOf(
   graph: LayerGraph,
   parameters: readonly Parameter[],
   cuts: readonly number[],
-  within: Within = (body) => body(),
+  split?: SplitModel,
 ): Stage[] {
   const ends = [...cuts, graph.calls.length - 1]
   return ends.map((end, number) => {
@@ -43,7 +42,8 @@ export function stagesOf(
     const calls = graph.calls.slice(start, end + 1)
     const layers = [...new Set(calls.map(({ layer }) => layer))]
     const weights = layers.flatMap((layer) => layer.weights)
-    const variables = new Set(within(() => weights.map((weight) => weight.read())))
+    const read = () => weights.map((weight) => weight.read())
+    const variables = new Set(split ? split.within(read) : read())
     const [isFirst, isLast] = [number === 0, number === ends.length - 1]
     return {
       number,
@@ -54,7 +54,7 @@ export function stagesOf(
       inputs: isFirst ? graph.inputs : crossing(graph, start - 1),
       outputs: isLast ? graph.outputs : crossing(graph, end),
       parameters: parameters.filter(({ variable }) => variables.has(variable)),
-      within,
+      split,
     }
   })
 }
@@ -64,12 +64,13 @@ export function stagesOf(
  * @throws LockstepError when a mask would have to go to the next stage with them
  */
 export function applyStage(
-  { calls, inputs, outputs, isLast, within }: Stage,
+  { calls, layers, inputs, outputs, isLast, split }: Stage,
   x: readonly tf.Tensor[],
   training: boolean,
 ): tf.Tensor[] {
   const given = new Map(inputs.map((tensor, i) => [tensor, x[i]!]))
-  const { values, masks } = within(() => runCalls(calls, given, training))
+  const run = () => runCalls(calls, given, training)
+  const { values, masks } = split ? split.within(run, layers) : run()
   const masked = isLast ? undefined : outputs.find((tensor) => masks.has(tensor))
   if (masked === undefined) return outputs.map((tensor) => values.get(tensor)!)
   throw new LockstepError(
@@ -79,15 +80,17 @@ export function applyStage(
 }
 
 /** The regularisers' terms of the stage's layers; undefined where there are none. */
-export function regularization({ layers, within }: Stage): tf.Scalar | undefined {
-  const terms = within(() => layers.flatMap((layer) => layer.calculateLosses()))
+export function regularization({ layers, split }: Stage): tf.Scalar | undefined {
+  const calculate = () => layers.flatMap((layer) => layer.calculateLosses())
+  const terms = split ? split.within(calculate) : calculate()
   return terms.length === 0 ? undefined : terms.reduce((sum, term) => tf.add(sum, term) as tf.Scalar)
 }
 
 /** What crosses to the next stage for so many samples. @throws LockstepError when the model does not say. */
 export function boundaryShape(stage: Stage, samples: number): number[] {
   const [tensor] = stage.outputs
-  const [, ...sizes] = tensor!.shape
+  const ranks = stage.split?.partsOf(tensor!)?.along === 'sequence' ? stage.split.ranks : 1
+  const sizes = tensor!.shape.slice(1).map((size, i) => (size !== null && i === 0 ? size / ranks : size))
   if (sizes.every((size) => size !== null)) return [samples, ...(sizes as number[])]
   throw new LockstepError(
     `the output of layer ${tensor!.sourceLayer.name} has shape [${tensor!.shape.map((n) => n ?? 'any')}]: a pipeline ` +

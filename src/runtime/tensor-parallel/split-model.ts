@@ -3,17 +3,24 @@
  * read slices and sum over ranks. It trains nothing.
  */
 import * as tf from '@tensorflow/tfjs-core'
-import type { LayersModel } from '@tensorflow/tfjs-layers'
+import type { LayersModel, SymbolicTensor } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../../collectives/communicator.js'
+import { LockstepError } from '../../errors.js'
+import type { Loss } from '../losses.js'
 import type { Model } from '../model.js'
 import { Parameters } from '../parameters.js'
+import { splitCrossEntropy } from './cross-entropy.js'
+import { type Flow, flowOf, type Parts } from './flow.js'
 import { plannedLayers, type SplitPlan } from './plan.js'
 import { joined, type Split, sliceOf, sliceShape } from './slices.js'
 import { type Layer, type Style, styles } from './styles.js'
+import { RankSums } from './sums.js'
+
+type Weight = LayersModel['weights'][number]
 
 /** A weight of which each rank holds a slice. */
 interface SplitWeight {
-  readonly weight: LayersModel['weights'][number]
+  readonly weight: Weight
   readonly whole: tf.Variable
   readonly slice: tf.Variable
   readonly split: Split
@@ -21,20 +28,22 @@ interface SplitWeight {
 
 export class SplitModel {
   private readonly planned: ReadonlyMap<Layer, Style>
-  /** Layers of whose outputs each rank has a part. */
-  readonly inParts: ReadonlySet<Layer>
+  private readonly flow: Flow
+  /** Whole on every rank, and used on this rank's part of each sequence: of their gradients each rank has a part. */
+  private readonly partialGradients: ReadonlySet<Weight>
   private readonly splitWeights: readonly SplitWeight[]
 
   /** @throws LockstepError when `plan` cannot be followed by so many ranks. */
   constructor(
-    model: LayersModel,
+    private readonly model: LayersModel,
     plan: SplitPlan,
     /** The ranks that hold a slice each. */
     private readonly links: Communicator,
   ) {
-    const { planned, inParts } = plannedLayers(model, plan, links.size)
+    const planned = plannedLayers(model, plan, links.size)
+    const flow = flowOf(model, planned)
     this.planned = links.size > 1 ? planned : new Map()
-    this.inParts = links.size > 1 ? inParts : new Set()
+    this.flow = links.size > 1 ? flow : flowOf(model, this.planned)
     this.splitWeights = [...this.planned].flatMap(([layer, style]) =>
       layer.weights.flatMap((weight) => {
         const split = styles[style].splitOf(layer, weight.originalName.split('/').at(-1)!)
@@ -43,6 +52,54 @@ export class SplitModel {
         return [{ weight, whole, split, slice: this.slice(whole, split) }]
       }),
     )
+    const split = new Set(this.splitWeights.map(({ weight }) => weight))
+    const behindSums = [...this.planned].filter(([, style]) => style !== 'sequence').map(([layer]) => layer)
+    const partial = [...this.flow.positionwise, ...(this.flow.sequence ? behindSums : [])]
+    this.partialGradients = new Set(
+      partial.flatMap(({ weights }) => weights).filter((weight) => !split.has(weight)),
+    )
+  }
+
+  /** How many share the model. */
+  get ranks(): number {
+    return this.links.size
+  }
+
+  /** How a value of the model lies on the ranks; undefined: every one has it whole. */
+  partsOf(tensor: SymbolicTensor): Parts | undefined {
+    return this.flow.parts.get(tensor)
+  }
+
+  /**
+   * What computes `losses` from outputs as they lie on the ranks.
+   * @throws LockstepError for a loss that needs all classes of an output that is split
+   */
+  losses(losses: readonly Loss[]): readonly Loss[] {
+    const split = this.model.outputs.find((tensor) => this.partsOf(tensor))
+    if (split === undefined) return losses
+    const { name } = split.sourceLayer
+    if (losses.some((loss) => loss.name !== 'softmaxCrossEntropy') || this.model.outputs.length > 1)
+      throw new LockstepError(
+        `the model's output ${name} would stay split by ${this.partsOf(split)!.from.name}, and its loss is ` +
+          `${losses.map((loss) => loss.name).join(', ')}: expected softmaxCrossEntropy and no other output; leave that layer ` +
+          'out of the plan, or split the next dense layer by row',
+      )
+    const sums = new RankSums(this.links, `${name} (loss)`)
+    return losses.map((loss) => ({ ...loss, compute: (y, p) => splitCrossEntropy(y, p, sums) }))
+  }
+
+  /** The model's outputs, whole on every rank. */
+  whole(outputs: readonly tf.Tensor[]): tf.Tensor[] {
+    const { rank, size } = this.links
+    return outputs.map((part, i) => {
+      const tensor = this.model.outputs[i]!
+      if (this.partsOf(tensor) === undefined) return part
+      const own = part.shape.at(-1)!
+      const padding = part.shape.map((_, axis): [number, number] =>
+        axis === part.rank - 1 ? [rank * own, (size - 1 - rank) * own] : [0, 0],
+      )
+      return new RankSums(this.links, `${tensor.sourceLayer.name} (outputs)`).sum(tf.pad(part, padding))
+    })
   }
 
   /** The runtime's view of the whole model, as this rank computes it. */
@@ -55,22 +112,46 @@ export class SplitModel {
         ...parameter,
         variable: slices.get(parameter.variable) ?? parameter.variable,
       })),
-      loss: (x, y, training) => this.within(() => model.loss(x, y, training)),
-      predict: predict && ((x) => this.within(() => predict(x))),
+      loss: (x, y, training) => this.within(() => model.loss(x, y, training), this.model.layers),
+      predict: predict && ((x) => this.whole(this.within(() => predict(x), this.model.layers))),
     }
   }
 
-  /** Runs `body` with layers that compute with their slices. */
-  within<T>(body: () => T): T {
-    const sum = (data: Float32Array) => this.links.allReduce(data, 'sum')
-    const undo = [...this.planned].map(([layer, style]) => styles[style].patch(layer, sum))
-    for (const { weight, slice } of this.splitWeights) weight.read = () => slice
+  /** Runs `body` with layers that compute with their slices. @param layers that it calls; without them it may read weights */
+  within<T>(body: () => T, layers: readonly Layer[] = []): T {
+    const { links, flow } = this
+    const undo = [...this.planned].map(([layer, style]) =>
+      styles[style].patch(layer, {
+        sums: new RankSums(links, layer.name),
+        gathers: flow.gathering.has(layer),
+        sequence: flow.sequence,
+      }),
+    )
+    const replaced = new Map<Weight, tf.Tensor>(this.splitWeights.map(({ weight, slice }) => [weight, slice]))
+    const partial = [...new Set(layers.flatMap(({ weights }) => weights))].filter((weight) =>
+      this.partialGradients.has(weight),
+    )
+    for (const [weight, value] of this.withSummedGradients(partial)) replaced.set(weight, value)
+    for (const [weight, value] of replaced) weight.read = () => value as tf.Variable
     try {
       return body()
     } finally {
-      for (const { weight } of this.splitWeights) Reflect.deleteProperty(weight, 'read')
+      for (const weight of replaced.keys()) Reflect.deleteProperty(weight, 'read')
       for (const putBack of undo) putBack()
     }
+  }
+
+  /** The weights as they are; their gradients are summed over the ranks, all at once. */
+  private withSummedGradients(weights: readonly Weight[]): [Weight, tf.Tensor][] {
+    if (weights.length === 0) return []
+    const values = weights.map((weight) => weight.read())
+    const sums = new RankSums(this.links, 'weights beside the sequence')
+    const all = sums.sumGradient(tf.concat(values.map((value) => tf.reshape(value, [-1]))))
+    const pieces = tf.split(
+      all,
+      values.map(({ size }) => size),
+    )
+    return weights.map((weight, i) => [weight, tf.reshape(pieces[i]!, values[i]!.shape)])
   }
 
   /**

@@ -3,12 +3,12 @@
  * layer computes with its slices. They send nothing themselves.
  */
 import * as tf from '@tensorflow/tfjs-core'
-import type { layers } from '@tensorflow/tfjs-layers'
+import type { layers, SymbolicTensor } from '@tensorflow/tfjs-layers'
 import { LockstepError } from '../../errors.js'
 import type { Split } from './slices.js'
-import { type SumOverRanks, summed, summedGradient } from './sums.js'
+import type { RankSums } from './sums.js'
 
-export type Style = 'column' | 'row' | 'heads'
+export type Style = 'column' | 'row' | 'heads' | 'vocabulary' | 'sequence'
 
 export type Layer = layers.Layer
 
@@ -31,12 +31,25 @@ export interface StyleRow {
   splitOf(layer: Layer, weight: string): Split | undefined
   /** @throws LockstepError when `ranks` ranks cannot share this layer. */
   check(layer: Layer, ranks: number): void
-  /** Does its input, or its output, lie in parts on the ranks, along the last dimension? */
+  /** Does its input lie in parts on the ranks, along the last dimension? */
   readonly splitInput: boolean
-  readonly splitOutput: boolean
+  /** Along what its output lies in parts; undefined: every rank has it whole. @param sequence whether the plan splits along it */
+  makes(input: SymbolicTensor, sequence: boolean): 'units' | 'sequence' | undefined
   /** Makes the layer compute with slices. @returns what puts it back as it was. */
-  patch(layer: Layer, sum: SumOverRanks): () => void
+  patch(layer: Layer, place: Place): () => void
 }
+
+/** Among what a split layer computes. */
+export interface Place {
+  readonly sums: RankSums
+  /** Whether its input lies in parts along the sequence, and whether its output shall. */
+  readonly gathers: boolean
+  readonly sequence: boolean
+}
+
+/** What a layer that needs its whole input reads, and whose input's gradient is a sum over ranks. */
+const wholeInput = (x: tf.Tensor, { sums, gathers }: Place) =>
+  gathers ? sums.gather(x) : sums.sumGradient(x)
 
 interface DenseLayer {
   readonly units: number
@@ -52,7 +65,7 @@ const withHeads = (layer: Layer) => layer as unknown as Layer & HeadsLayer
 const column: StyleRow = {
   splitOf: (_, weight) => (weight === 'kernel' ? { axis: 1 } : { axis: 0 }),
   splitInput: false,
-  splitOutput: true,
+  makes: () => 'units',
   check(layer, ranks) {
     requireDense(layer, 'column')
     requireShare(layer, 'units', dense(layer).units, ranks)
@@ -63,9 +76,9 @@ const column: StyleRow = {
           'the plan',
       )
   },
-  patch: (layer, sum) =>
+  patch: (layer, place) =>
     patchCall(layer, (call) => (inputs, kwargs) => {
-      return call.call(layer, summedGradient(only(inputs), sum, layer.name), kwargs)
+      return call.call(layer, wholeInput(only(inputs), place), kwargs)
     }),
 }
 
@@ -73,18 +86,21 @@ const column: StyleRow = {
 const row: StyleRow = {
   splitOf: (_, weight) => (weight === 'kernel' ? { axis: 0 } : undefined),
   splitInput: true,
-  splitOutput: false,
+  makes: (_, sequence) => (sequence ? 'sequence' : undefined),
   check(layer, ranks) {
     requireDense(layer, 'row')
     requireShare(layer, 'inputs', dense(layer).kernel.read().shape[0]!, ranks)
   },
-  patch(layer, sum) {
+  patch(layer, { sums, sequence }) {
     const putBack = patchCall(layer, () => (inputs) => {
       const x = only(inputs)
       const { kernel, bias, activation, units } = dense(layer)
       const rows = tf.reshape(x, [-1, x.shape.at(-1)!])
-      const product = summed(tf.matMul(rows, kernel.read()), sum, layer.name)
-      const y = tf.reshape(product, [...x.shape.slice(0, -1), units])
+      const product = tf.matMul(rows, kernel.read())
+      const shape = [...x.shape.slice(0, -1), units]
+      const y = sequence
+        ? sums.ownPart(tf.reshape(sums.sumParts(product, shape), shape))
+        : tf.reshape(sums.sum(product), shape)
       return activation.apply(bias ? tf.add(y, bias.read()) : y)
     })
     // It says how many inputs the whole layer has.
@@ -101,7 +117,7 @@ const row: StyleRow = {
 const heads: StyleRow = {
   splitOf: (layer, weight) => withHeads(layer).splitByHeads[weight],
   splitInput: false,
-  splitOutput: false,
+  makes: (_, sequence) => (sequence ? 'sequence' : undefined),
   check(layer, ranks) {
     const offered = withHeads(layer) as Partial<HeadsLayer>
     const isWhole =
@@ -113,13 +129,16 @@ const heads: StyleRow = {
       )
     requireShare(layer, 'heads', offered.heads, ranks)
   },
-  patch(layer, sum) {
+  patch(layer, place) {
+    const { sums, sequence } = place
     const own = withHeads(layer)
-    const putBack = patchCall(layer, (call) => (inputs, kwargs) => {
-      return call.call(layer, summedGradient(only(inputs), sum, layer.name), kwargs)
-    })
     const { sumOverRanks } = own
-    own.sumOverRanks = (x) => summed(x, sum, layer.name)
+    const putBack = patchCall(layer, (call) => (inputs, kwargs) => {
+      const x = wholeInput(only(inputs), place)
+      own.sumOverRanks = (product) => (sequence ? sums.sumParts(product, x.shape) : sums.sum(product))
+      const y = call.call(layer, x, kwargs) as tf.Tensor
+      return sequence ? sums.ownPart(y) : y
+    })
     return () => {
       own.sumOverRanks = sumOverRanks
       putBack()
@@ -127,7 +146,60 @@ const heads: StyleRow = {
   },
 }
 
-export const styles: Readonly<Record<Style, StyleRow>> = { column, row, heads }
+/**
+ * Each rank has the vectors of some of the numbers that are looked up, and the ranks add up; where vectors are given instead (a
+ * head that is tied to the embedding) it computes their products with those.
+ */
+const vocabulary: StyleRow = {
+  splitOf: () => ({ axis: 0 }),
+  splitInput: false,
+  makes: (input) => (isLookUp(input.shape) ? undefined : 'units'),
+  check(layer, ranks) {
+    const [weight, ...others] = layer.weights
+    if (weight?.shape.length !== 2 || others.length > 0)
+      throw new LockstepError(
+        `layer ${layer.name} (${layer.getClassName()}) cannot be split by vocabulary: expected a tf.layers.embedding, or a ` +
+          'layer with one weight [vocabulary, width]',
+      )
+    requireShare(layer, 'numbers', weight.shape[0]!, ranks)
+  },
+  patch: (layer, place) =>
+    patchCall(layer, () => (inputs) => {
+      const x = only(inputs)
+      const vectors = layer.weights[0]!.read() as tf.Tensor2D
+      const [own, width] = vectors.shape
+      if (!isLookUp(x.shape)) {
+        const rows = tf.reshape(wholeInput(x, place), [-1, width]) as tf.Tensor2D
+        const context = place.gathers ? x.shape[1]! * place.sums.size : x.shape[1]!
+        const shape = [x.shape[0]!, context, ...x.shape.slice(2, -1), own]
+        return tf.reshape(tf.matMul(rows, vectors, false, true), shape)
+      }
+      const numbers = tf.sub(tf.cast(x, 'int32'), tf.scalar(place.sums.rank * own, 'int32'))
+      const inside = tf.logicalAnd(
+        tf.greaterEqual(numbers, tf.scalar(0, 'int32')),
+        tf.less(numbers, tf.scalar(own, 'int32')),
+      )
+      const found = tf.gather(vectors, tf.mul(numbers, tf.cast(inside, 'int32')))
+      return place.sums.sum(tf.mul(found, tf.expandDims(tf.cast(inside, 'float32'), -1)))
+    }),
+}
+
+/** Numbers [batch, sequence], and not vectors [batch, sequence, width]. */
+const isLookUp = (shape: readonly (number | null)[]) => shape.length === 2
+
+/** From here on each rank goes on with its part of the sequence (Korthikanti et al. 2022). */
+const sequence: StyleRow = {
+  splitOf: () => undefined,
+  splitInput: false,
+  makes: () => 'sequence',
+  check: () => {},
+  patch: (layer, { sums }) =>
+    patchCall(layer, (call) => (inputs, kwargs) => {
+      return sums.ownPartOfWhole(call.call(layer, inputs, kwargs) as tf.Tensor)
+    }),
+}
+
+export const styles: Readonly<Record<Style, StyleRow>> = { column, row, heads, vocabulary, sequence }
 
 function patchCall(layer: Layer, of: (call: Call) => Call): () => void {
   const own = Object.getOwnPropertyDescriptor(layer, 'call')

@@ -16,8 +16,9 @@ import { DdpCheckpoints, type LoadOptions, type SaveOptions } from '../ddp-check
 import type { DdpOptions, EvaluationBatch, EvaluationResult, StepResult } from '../ddp-options.js'
 import type { Engine } from '../engines/engine.js'
 import { meshState } from '../held-state.js'
+import { lossOf } from '../losses.js'
 import { type Mesh, meshOf } from '../mesh.js'
-import type { Model } from '../model.js'
+import { type Model, modelOf } from '../model.js'
 import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import { Parameters } from '../parameters.js'
 import type { Placement } from '../placement.js'
@@ -30,7 +31,7 @@ export interface TensorParallelOptions
   extends Pick<DdpOptions, 'loss' | 'optimizer' | 'seed' | 'bucketBytes' | 'engine' | 'provider'> {
   /** Ranks that share the model; the number of all ranks must be a multiple of it. */
   readonly tp: number
-  /** Which layers they split, and how: by the units (`column`), by the inputs (`row`), or by `heads`. */
+  /** Which layers they split, and how: by the units (`column`), by the inputs (`row`), by `heads`, … (docs/parallelism.md). */
   readonly plan: SplitPlan
   /** What ranks with the same slices share of the optimizer's state: as for `world.ddp`, but with tp above 1 at most 1. */
   readonly zero?: ZeroLevel
@@ -59,21 +60,19 @@ export class TensorParallel {
     check(links.size, model, options)
     const mesh = meshOf(links, { dp: links.size / tp, tp })
     await startFromRankZero(links, model)
+    const losses = [options.loss ?? []].flat().map(lossOf)
+    const whole = modelOf(model, losses)
     const split = new SplitModel(model, plan, mesh.tp)
-    let whole: Model | undefined
     const part: ModelPart = {
-      of: (given) => {
-        whole = given
-        return split.derive(given)
-      },
+      of: () => split.derive(modelOf(model, split.losses(losses))),
       checkpoints: (parts, optimizer) =>
-        new DdpCheckpoints(links, meshState(mesh, placementsOf(whole!, split), parts), optimizer, []),
+        new DdpCheckpoints(links, meshState(mesh, placementsOf(whole, split), parts), optimizer, []),
     }
     // The pass is cut for its sums; gradients travel after it.
     const ddpOptions: DdpOptions = { ...rest, zero, ...(zero === 0 && { overlap: 1 }) }
     const ddp = new Ddp(mesh.dp, model, ddpOptions, threads, mesh.tp.rank === 0 ? say : undefined, part)
     await ddp.join()
-    return new TensorParallel(ddp, split, whole!, mesh)
+    return new TensorParallel(ddp, split, whole, mesh)
   }
 
   /** Optimizer steps done. */

@@ -60,7 +60,7 @@ test.each<[string, () => LayersModel, Wrong, RegExp]>([
     'a way that there is not',
     () => between(),
     { plan: { up: 'rows' as 'row' } },
-    /"rows" of up: expected column, row, heads$/,
+    /"rows" of up: expected column, row, heads, vocabulary, sequence$/,
   ],
   ['an empty plan', () => between(), { plan: {} }, /^the plan is empty/],
   [
@@ -80,12 +80,6 @@ test.each<[string, () => LayersModel, Wrong, RegExp]>([
     () => between(layers.layerNormalization({ name: 'middle' })),
     {},
     /^layer middle \(LayerNormalization\) reads what up has split/,
-  ],
-  [
-    'an output that stays split',
-    () => between(),
-    { plan: { down: 'column' }, tp: 3 },
-    /^the model's output down would stay split by column/,
   ],
   [
     'a softmax over units',
