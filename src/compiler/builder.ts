@@ -16,7 +16,7 @@ import {
   sizeOf,
   type Value,
 } from './graph.js'
-import { BLOCKED_DOMAIN, type OnnxAttribute, type OnnxNode, type OnnxTensor } from './onnx.js'
+import { BLOCKED_DOMAIN, type OnnxAttribute, type OnnxNode, type OnnxTensor, onnxType } from './onnx.js'
 
 export type Layout = 'plain' | 'nchw' | 'blocked'
 /** Whether a value of this shape may be known with its channels in the second place: an image or a volume. */
@@ -35,6 +35,13 @@ export type Attributes = Record<string, OnnxAttribute>
 
 type Shape4 = readonly [n: number, h: number, w: number, c: number]
 
+/** A value that was there before, and is there again after something else. */
+interface Late {
+  readonly from: string
+  readonly nothing: string
+  readonly type: DType
+}
+
 export class Builder {
   readonly nodes: OnnxNode[] = []
   readonly constants: OnnxTensor[] = []
@@ -43,6 +50,7 @@ export class Builder {
   private readonly memo = new Map<string, string>()
   private readonly reshapedFrom = new Map<string, string>()
   private readonly shapes = new Map<string, readonly number[]>()
+  private readonly late = new Map<string, Late>()
   private count = 0
   /** What is being lowered, `layer/kernel`: nodes are named after it. */
   scope = ''
@@ -110,7 +118,8 @@ export class Builder {
     const known = this.shapes.get(root)
     if (known !== undefined && sameShape(known, shape)) return root
     return this.once(`reshape ${root} ${shape}`, () => {
-      const reshaped = this.add('Reshape', [root, this.ints(shape)])
+      const late = this.late.get(root)
+      const reshaped = late ? this.reshapeLate(late, shape) : this.add('Reshape', [root, this.ints(shape)])
       this.reshapedFrom.set(reshaped, root)
       return reshaped
     })
@@ -194,6 +203,31 @@ export class Builder {
     return name
   }
 
+  /** Defines `output` as `value` once more, which is there after `other` only. */
+  after(value: Value, other: Value, output: Value): void {
+    const nothing = this.once(`nothing, after ${other.id}`, () => {
+      const first = this.add('Gather', [
+        this.reshape(this.as(other, this.layoutOf(other)), [sizeOf(other.shape)]),
+        this.ints([0]),
+      ])
+      const never = this.add('Greater', [first, this.scalar(Number.POSITIVE_INFINITY)])
+      return this.add('Cast', [never], { to: onnxType.int64 })
+    })
+    const layout = this.layoutOf(value)
+    const name = this.as(value, layout)
+    const late = { from: this.reshapedFrom.get(name) ?? name, nothing, type: value.dtype }
+    const reshaped = this.reshapeLate(late, this.shapeIn(value, layout))
+    this.late.set(reshaped, late)
+    this.define(output, reshaped, layout)
+  }
+
+  /** A reshape, which copies nothing, to a shape to which something is added that is always 0, and is not there before. */
+  private reshapeLate({ from, nothing, type }: Late, shape: readonly number[]): string {
+    const reshaped = this.add('Reshape', [from, this.add('Add', [this.ints(shape), nothing])])
+    this.nodes.push({ ...this.nodes.pop()!, made: { name: reshaped, type, shape } })
+    return reshaped
+  }
+
   /** The layout that costs nothing: NHWC where the value is known in it, else the one it was made in. */
   layoutOf(value: Value): Layout {
     const { plain, blocked } = this.known(value)
@@ -275,6 +309,11 @@ export class Builder {
   private unblocked(value: Value, channelsLast: boolean): string {
     const attributes = { channels: value.shape[3]!, channels_last: Number(channelsLast) }
     return this.add('ReorderOutput', [this.blockedAsFour(value)], attributes, BLOCKED_DOMAIN)
+  }
+
+  private shapeIn(value: Value, layout: Layout): readonly number[] {
+    if (layout === 'plain') return value.shape
+    return layout === 'nchw' ? channelsSecond(value.shape) : this.blockedShape(value)
   }
 
   private blockedShape(value: Value): number[] {

@@ -21,6 +21,8 @@ export interface OnnxNode {
   readonly outputs: readonly string[]
   readonly attributes: Readonly<Record<string, OnnxAttribute>>
   readonly domain?: string
+  /** Its one output, where onnxruntime cannot infer the shape. */
+  readonly made?: OnnxValue
 }
 
 export interface OnnxTensor {
@@ -93,6 +95,7 @@ const Model = protobuf.Root.fromJSON({
         initializer: repeated('Tensor', 5),
         input: repeated('ValueInfo', 11),
         output: repeated('ValueInfo', 12),
+        valueInfo: repeated('ValueInfo', 13),
       },
     },
     Model: {
@@ -127,6 +130,7 @@ export function encodeModel(graph: OnnxGraph): Uint8Array {
       })),
       input: graph.inputs.map(encodeValue),
       output: [...graph.outputs.map(encodeValue), ...(graph.untyped ?? []).map((name) => ({ name }))],
+      valueInfo: graph.nodes.flatMap(({ made }) => (made ? [encodeValue(made)] : [])),
     },
   })
   return Model.encode(message).finish()

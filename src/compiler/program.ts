@@ -6,8 +6,10 @@
 import { LockstepError } from '../errors.js'
 import { type Autocast, autocast, carriedInFloat32 } from './autocast.js'
 import { blockSize } from './block-size.js'
-import { type DType, type Numbers, numbersOf, type RandomInput, sizeOf } from './graph.js'
+import { type DType, type KernelGraph, type Numbers, numbersOf, type RandomInput, sizeOf } from './graph.js'
 import { type Lowered, lower } from './lower.js'
+import { recomputed } from './recompute.js'
+import type { Recompute } from './recompute-cuts.js'
 import { SegmentedSession } from './segmented-session.js'
 import { cut } from './segments.js'
 import type { SessionOptions } from './session.js'
@@ -32,6 +34,8 @@ export interface ProgramRequest extends TraceRequest {
   readonly streaming?: Streaming | undefined
   /** Products in 16 bits; undefined: everything in float32. */
   readonly autocast?: Autocast | undefined
+  /** Compute activations again in the backward pass instead of keeping them: less memory, and at most one forward pass more. */
+  readonly recompute?: Recompute | undefined
 }
 
 /** An output of the body; every run writes it anew. */
@@ -69,7 +73,7 @@ export class Program {
   /** @throws UntraceableError (see `trace`). */
   static async compile(request: ProgramRequest, options: SessionOptions): Promise<Program> {
     const start = performance.now()
-    const graph = simplify(trace(request))
+    const graph = tracedGraph(request)
     const traceMs = performance.now() - start
     // The blocked convolutions are kernels of the cpu provider, and of float32.
     const onCpu = (options.provider ?? 'cpu') === 'cpu'
@@ -179,6 +183,15 @@ export class Program {
   async release(): Promise<void> {
     await this.session.release()
   }
+}
+
+function tracedGraph(request: ProgramRequest): KernelGraph {
+  const graph = simplify(trace(request))
+  const { recompute } = request
+  if (recompute === undefined || request.gradients.length === 0) return graph
+  const ends = graph.outputs.length - graph.updated.length
+  const forward = [...graph.outputs.slice(0, ends - request.gradients.length), ...graph.outputs.slice(ends)]
+  return recomputed(graph, { recompute, forward })
 }
 
 export function runFailure(cause: Error): LockstepError {

@@ -48,6 +48,8 @@ export class Session {
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       executionMode: 'sequential',
+      // It would set one block aside for all that a run needs, besides what the first run has filled: twice the memory.
+      enableMemPattern: false,
       logSeverityLevel: quiet ? 4 : 3,
       ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
     })

@@ -5,11 +5,13 @@
  */
 import { blockSize } from './block-size.js'
 import type { Exchanges } from './exchanges.js'
-import { type Numbers, numbersOf, sizeOf } from './graph.js'
+import { type KernelGraph, type Numbers, numbersOf, sizeOf } from './graph.js'
 import { halves } from './halves.js'
 import { lower } from './lower.js'
 import type { OnnxValue } from './onnx.js'
 import { runFailure, type Update } from './program.js'
+import { recomputed } from './recompute.js'
+import type { Cutting } from './recompute-cuts.js'
 import { arrays, graphOf } from './segmented-session.js'
 import type { Segment } from './segments.js'
 import { Session, type SessionOptions } from './session.js'
@@ -26,6 +28,8 @@ export interface StageRequest extends TraceRequest {
   readonly params: readonly (Numbers | undefined)[]
   /** One buffer per trainable variable, in the same way. */
   readonly gradients: readonly (Float32Array | undefined)[]
+  /** Keep less in a slot, and compute the rest once more in the backward half. */
+  readonly recompute?: Cutting | undefined
 }
 
 /** What the backward half of one pass needs of its forward half. */
@@ -77,8 +81,7 @@ export class StageProgram {
 
   /** @throws UntraceableError (see `trace`). */
   static async compile(request: StageRequest, options: SessionOptions): Promise<StageProgram> {
-    const traced = trace(request)
-    const graph = simplify({ ...traced, outputs: traced.outputs.slice(1) })
+    const graph = tracedGraph(request)
     const onCpu = (options.provider ?? 'cpu') === 'cpu'
     const lowered = onCpu ? lower(graph, await blockSize()) : lower(graph, undefined, true)
     const ends = lowered.outputs.length - graph.updated.length
@@ -197,6 +200,17 @@ async function partsOf(
     })
   }
   return parts
+}
+
+function tracedGraph(request: StageRequest): KernelGraph {
+  const traced = trace(request)
+  const graph = simplify({ ...traced, outputs: traced.outputs.slice(1) })
+  const { recompute, params, gradients } = request
+  if (recompute === undefined || gradients.length === 0) return graph
+  const ends = graph.outputs.length - graph.updated.length
+  const forward = [...graph.outputs.slice(0, ends - gradients.length), ...graph.outputs.slice(ends)]
+  const given = graph.params.filter((_, i) => params[i] === undefined)
+  return recomputed(graph, { ...recompute, forward, given })
 }
 
 function bind(

@@ -3,6 +3,7 @@
  * listed as uncovered, and a kernel in both or neither is a compile error.
  */
 import type * as tf from '@tensorflow/tfjs-core'
+import { ownAgainOps } from './again.js'
 import { batchNormOps, ownBatchNormOps } from './batch-norm.js'
 import { convolutionOps } from './convolution.js'
 import { einsumOps } from './einsum.js'
@@ -94,8 +95,9 @@ const uncovered = [
 type Forgotten = Exclude<KernelName, keyof typeof covered | (typeof uncovered)[number]>
 const nothingForgotten: Record<Forgotten, never> = {}
 
-/** Kernels of our own: what layers written anew call (../layers/), and exchanges (../exchanges.ts). */
+/** Kernels of our own: what layers written anew call (../layers/), exchanges (../exchanges.ts), and where recomputation begins. */
 const own = {
+  ...ownAgainOps,
   ...ownBatchNormOps,
   ...ownExchangeOps,
   ...ownGeluOps,
