@@ -63,6 +63,8 @@ describe('command line', () => {
   it.each([
     [['--nporc', '2', 'train.ts'], /unknown option '--nporc' \(Did you mean --nproc\?\)/],
     [['--nproc_per_node', '2', 'train.ts'], /Did you mean --nproc-per-node/],
+    // Nothing takes the secret itself, and nothing repeats it.
+    [['--token', 'c0rrect-horse', 'train.ts'], /^(?!.*c0rrect).*unknown option '--token'/],
     [['--frobnicate', 'train.ts'], /unknown option '--frobnicate' \(see --help\)/],
     [[], /no script was given: expected ddp-launch/],
     [['--nproc', '2'], /no script was given/],

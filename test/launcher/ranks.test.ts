@@ -16,8 +16,15 @@ function temporary(): string {
   return directory
 }
 
+interface Seen {
+  readonly env: Record<string, string>
+  readonly argv: string[]
+  /** The launcher's and the rank's, as every user of the machine can read them. */
+  readonly commandLines: string
+}
+
 /** What fixtures/environment.mjs has printed, in rank order. */
-function seen(stdout: string): { env: Record<string, string>; argv: string[] }[] {
+function seen(stdout: string): Seen[] {
   const lines = stdout.trim().split('\n').sort()
   return lines.map((line) => JSON.parse(line.replace(/^\[\d+\] /, '')))
 }
@@ -50,11 +57,24 @@ describe('ranks', () => {
         },
         ...{ LOCKSTEP_RESTART_COUNT: '0', LOCKSTEP_MAX_RESTARTS: '0' },
         ...{ LOCKSTEP_RUN_ID: expect.stringMatching(/^\d{8}-\d{6}-[0-9a-f]{4}$/) },
-        ...{ LOCKSTEP_TOKEN: expect.stringMatching(/^[0-9a-f]{64}$/), LOCKSTEP_LIVE: '0' },
+        ...{
+          LOCKSTEP_TOKEN: expect.stringMatching(/^[0-9a-f]{64}$/),
+          LOCKSTEP_LIVE: '0',
+          LOCKSTEP_TLS: 'off',
+        },
         ...{ LOCKSTEP_THREADS: threads, OMP_NUM_THREADS: threads },
       })
     })
     expect(new Set(ranks.map(({ env }) => env.LOCKSTEP_TOKEN)).size).toBe(1)
+  })
+
+  it.skipIf(process.platform !== 'linux')('have the token on no command line', async () => {
+    const token = 'correct horse battery'
+    const { stdout } = await launch(['--nproc', '2', fixture('environment.mjs')], { LOCKSTEP_TOKEN: token })
+    for (const { env, commandLines } of seen(stdout)) {
+      expect(commandLines).toMatch(/launcher\/main\.ts.*environment\.mjs.*environment\.mjs/)
+      for (const secret of [token, env.LOCKSTEP_TOKEN!]) expect(commandLines).not.toContain(secret)
+    }
   })
 
   it('get one GPU each, of those that the user shows', async () => {

@@ -45,14 +45,13 @@ export function tlsSetting(options: TlsOptions): TlsSetting | undefined {
   )
 }
 
-/** What the launcher sets for a rank, whatever was set before. */
+/** What the launcher sets for a rank, whatever was set for the launcher. */
 export function tlsVariables(setting: TlsSetting | undefined): Record<string, string> {
-  const mode = { LOCKSTEP_TLS: setting === 'token' ? 'auto' : setting === undefined ? 'off' : '' }
-  const { ca, cert, key } = setting === undefined || setting === 'token' ? NO_FILES : setting
-  return { ...mode, LOCKSTEP_TLS_CA: ca, LOCKSTEP_TLS_CERT: cert, LOCKSTEP_TLS_KEY: key }
+  if (setting === undefined) return { LOCKSTEP_TLS: 'off' }
+  if (setting === 'token') return { LOCKSTEP_TLS: 'auto' }
+  const { ca, cert, key } = setting
+  return { LOCKSTEP_TLS: '', LOCKSTEP_TLS_CA: ca, LOCKSTEP_TLS_CERT: cert, LOCKSTEP_TLS_KEY: key }
 }
-
-const NO_FILES: CertificateFiles = { ca: '', cert: '', key: '' }
 
 /** The inverse. @throws LockstepError for variables that contradict each other. */
 export function readTls(env: Readonly<Record<string, string | undefined>>): TlsSetting | undefined {
