@@ -4,6 +4,7 @@
  * with its best one; arrays that ranks on one host do not share are left out.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { rounded, stroke, svg, text } from './svg.js'
 
 interface Row {
   readonly transport: string
@@ -51,12 +52,7 @@ function figure(rows: readonly Row[]): string {
     ...legend,
     `<g transform="translate(14 ${TOP + HEIGHT / 2}) rotate(-90)">${text(0, 0, 'bus bandwidth, GB/s')}</g>`,
   ]
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12">
-<title>All-reduce of float32: bus bandwidth against size</title>
-<rect width="${width}" height="${height}" fill="white"/>
-${body.join('\n')}
-</svg>
-`
+  return svg(width, height, 'All-reduce of float32: bus bandwidth against size', body)
 }
 
 function panel(rows: readonly Row[], worldSize: number, x: Scale, y: Scale): string {
@@ -105,16 +101,4 @@ function scale(values: readonly number[]): Scale {
 
 function sizeName(bytes: number): string {
   return bytes >= 2 ** 20 ? `${bytes / 2 ** 20} MiB` : `${bytes / 1024} KiB`
-}
-
-function text(x: number, y: number, words: string, anchor = 'middle'): string {
-  return `<text x="${x}" y="${y}" text-anchor="${anchor}">${words}</text>`
-}
-
-function stroke(color: string, dash?: string): string {
-  return `fill="none" stroke="${color}" stroke-width="2"${dash ? ` stroke-dasharray="${dash}"` : ''}`
-}
-
-function rounded(value: number): number {
-  return Number(value.toFixed(1))
 }

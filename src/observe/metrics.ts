@@ -54,6 +54,8 @@ export class RankMetrics {
   readonly #nonFinite: Counter
   readonly #skipped: Counter
   readonly #lossScale: Gauge<'rank'>
+  readonly #compressionRatio: Gauge<'compressor'>
+  readonly #compressedShare: Gauge<'compressor'>
   readonly #gradientNorm: Gauge<'rank'>
   readonly #lastStep: Gauge<'rank'>
   readonly #stepSeconds: Histogram
@@ -83,6 +85,16 @@ export class RankMetrics {
       of('skipped_steps_total', 'Steps skipped as gradients overflowed at the loss scale.'),
     )
     this.#lossScale = unknown('loss_scale', 'What the next loss is multiplied by before the backward pass.')
+    const byCompressor = (name: string, help: string) =>
+      new Gauge({ ...of(name, help), labelNames: ['compressor'] })
+    this.#compressionRatio = byCompressor(
+      'compression_ratio',
+      'How many times fewer bytes the last step sent of gradients than in float32.',
+    )
+    this.#compressedShare = byCompressor(
+      'compressed_gradients_ratio',
+      'Share of all gradients that are in tensors which are compressed.',
+    )
     this.#lastStep = unknown('last_step_timestamp_seconds', 'When the last step ended.')
     this.#stepSeconds = new Histogram({
       ...of('step_seconds', 'From the end of one step to that of the next.'),
@@ -162,6 +174,12 @@ export class RankMetrics {
   lossScale(scale: number, skipped: boolean): void {
     this.#lossScale.set(scale)
     if (skipped) this.#skipped.inc()
+  }
+
+  /** What the last step's gradients were sent as. */
+  compressed(compressor: string, { ratio, share }: { readonly ratio: number; readonly share: number }): void {
+    this.#compressionRatio.set({ compressor }, ratio)
+    this.#compressedShare.set({ compressor }, share)
   }
 
   async report(): Promise<void> {

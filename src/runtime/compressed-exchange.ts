@@ -14,6 +14,7 @@ import {
 import { Awaited, type Bucket, bucketsFromTheEnd, type TensorBucket } from './buckets.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
 import { everybody, type GradientExchange } from './gradient-exchange.js'
+import { rankMetrics } from './metrics.js'
 import { l2Norm } from './optimizers/norm.js'
 import type { TensorRange } from './optimizers/optimizer.js'
 import { timelineOf } from './timeline.js'
@@ -44,6 +45,7 @@ export class CompressedExchange implements GradientExchange {
   private sums: (Promise<void> | undefined)[] = []
   private before = 0
   private logged = false
+  private readonly metrics = rankMetrics()
 
   /**
    * @param buffer stats, then gradients from `stats` on
@@ -158,15 +160,16 @@ export class CompressedExchange implements GradientExchange {
     }
   }
 
-  /** Once, as soon as it brings something: a warm-up does not. */
+  /** To the metrics at every step; in a line once, as soon as it brings something: a warm-up does not. */
   private report(sent: number): void {
     const { size } = this.links
     const elements = this.tensors.reduce((sum, { start, end }) => sum + end - start, 0)
     const plain = (2 * (size - 1) * 4 * elements) / size
-    if (this.logged || sent > 0.9 * plain) return
-    this.logged = true
     const large = this.tensors.filter(isLarge)
     const compressed = large.reduce((sum, { start, end }) => sum + end - start, 0)
+    this.metrics?.compressed(this.compressor.name, { ratio: plain / sent, share: compressed / elements })
+    if (this.logged || sent > 0.9 * plain) return
+    this.logged = true
     this.log(
       `gradients travel as ${this.compressor.name}: ${large.length} of ${this.tensors.length} tensors, ` +
         `${((100 * compressed) / elements).toFixed(1)} % of ${elements} numbers; a rank sends ${mb(sent)} a step, ` +

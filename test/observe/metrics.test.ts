@@ -72,6 +72,19 @@ describe("a rank's metrics", () => {
     expect(sample(page, 'lockstep_steps_total{')).toBe(0)
   })
 
+  it('tell what a compressor saves, and what the loss scale is', async () => {
+    const { metrics, last } = rank(0)
+    metrics.compressed('topk:0.01', { ratio: 48.5, share: 0.97 })
+    metrics.lossScale(65536, false)
+    metrics.lossScale(32768, true)
+    await metrics.close()
+    const page = await joinReports([last()])
+    expect(sample(page, 'lockstep_compression_ratio{compressor="topk:0.01"')).toBe(48.5)
+    expect(sample(page, 'lockstep_compressed_gradients_ratio{compressor="topk:0.01"')).toBe(0.97)
+    expect(sample(page, 'lockstep_loss_scale{')).toBe(32768)
+    expect(sample(page, 'lockstep_skipped_steps_total{')).toBe(1)
+  })
+
   it('are reported once a second, however fast the steps are, and a refused step at once', async () => {
     const { metrics, clock, reports, last } = rank(0)
     for (let step = 1; step <= 25; step++) {
