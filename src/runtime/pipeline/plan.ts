@@ -81,7 +81,7 @@ export async function planOf(
   const mesh = meshOf(links, { dp, pp, tp })
   const split = tp > 1 ? new SplitModel(source, plan!, mesh.tp) : undefined
   const layers = layerGraph(source)
-  const graph = split ? { ...layers, split: (tensor) => split.partsOf(tensor)?.along } : layers
+  const graph: LayerGraph = split ? { ...layers, split: (tensor) => split.partsOf(tensor)?.along } : layers
   const cuts = await cutsOf(links, graph, whole, stages, pp * stagesPerRank, session)
   await requireSame(links, 'the pipeline', `${schedule} ${microBatches} ${cuts}`)
   const model = split?.derive(whole) ?? whole
