@@ -9,6 +9,8 @@ export function readOptions(worldSize: number) {
     pp: 1, // ranks that share the layers among them
     tp: 1, // ranks that share each layer's matrices among them
     zero: 0, // what those ranks share instead of each holding it: 1 optimizer state, 2 gradients too, 3 parameters too
+    split: ['blocks', 'vocabulary', 'sequence'], // what tp ranks share: blocks' matrices; embeddings and head, too; all between, too
+    head: ['untied', 'tied'], // whether it is the embeddings' matrix again
     schedule: ['1f1b', 'gpipe', 'interleaved'], // of pipeline stages
     microBatches: 1, // parts in which a group takes its share of a step, one after the other
     layers: 2,
@@ -26,13 +28,10 @@ export function readOptions(worldSize: number) {
     throw new LockstepError(
       `world size (${worldSize}) != dp (${dp}) * pp (${pp}) * tp (${tp}): change ddp-launch's --nproc, --dp, --pp or --tp`,
     )
-  if (pp > 1 && tp > 1) throw new LockstepError(`--tp is ${tp} with --pp ${pp}: expected 1 of one of them`)
   if (zero !== 0 && zero !== 1 && zero !== 2 && zero !== 3)
     throw new LockstepError(`--zero is ${zero}: expected 0, 1, 2 or 3`)
-  if (zero !== 0 && pp > 1)
-    throw new LockstepError(
-      `--zero is ${zero} with --pp ${pp}: expected 0, as stages share all state already`,
-    )
+  if (zero > 1 && pp * tp > 1)
+    throw new LockstepError(`--zero is ${zero} with --pp ${pp} and --tp ${tp}: expected 0 or 1`)
   if (batch % (dp * microBatches) !== 0)
     throw new LockstepError(
       `--batch is ${batch}: expected a multiple of ${dp * microBatches}, which is dp (${dp}) * micro-batches (${microBatches})`,

@@ -2,13 +2,13 @@
  * A small GPT learns to write, character by character, on all ranks:
  *
  *   npx ddp-launch --nproc 2 examples/gpt/train.ts [--text FILE] [--dp D] [--pp P] [--tp T] [--zero 0|1|2|3]
- *     [--schedule gpipe|1f1b|interleaved] [--micro-batches M] [--layers L] [--width W] [--heads H] [--context C]
- *     [--batch B] [--steps S] [--seed S] [--json FILE]
+ *     [--split blocks|vocabulary|sequence] [--head untied|tied] [--schedule gpipe|1f1b|interleaved] [--micro-batches M]
+ *     [--layers L] [--width W] [--heads H] [--context C] [--batch B] [--steps S] [--seed S] [--json FILE]
  *
  * B sequences a step, over all ranks. With --pp P groups of P ranks share the layers, and a group's sequences go through them
  * in M micro-batches; otherwise each rank takes its share in M parts, one after the other. With --tp T groups of T ranks share
- * the matrices of each layer. The last tenth of the text is kept
- * for testing. Without --text it learns from the opening of Shakespeare's Coriolanus.
+ * the matrices of each layer, within each stage where there are stages. The last tenth of the text is kept for testing.
+ * Without --text it learns from the opening of Shakespeare's Coriolanus.
  */
 import { writeFileSync } from 'node:fs'
 import { multinomial, tensor1d } from '@tensorflow/tfjs-core'
@@ -18,8 +18,8 @@ import {
   DistributedSampler,
   EvaluationSampler,
   formatTable,
-  GPT_PLAN,
   gpt,
+  gptPlan,
   init,
   Progress,
 } from 'lockstep'
@@ -35,13 +35,18 @@ const end = text.numbers.length
 const testFrom = Math.floor(0.9 * end)
 const train = text.stretches(0, testFrom, context, 1)
 const test = text.stretches(testFrom, end, context, context)
-const vocabulary = text.vocabulary.length
-const { width, heads, layers: depth } = options
-const model = gpt({ vocabulary, context, width, heads, depth, seed })
+const { width, heads, layers: depth, split: shared } = options
+// Ranks that share it have equal parts: a few characters that there are not.
+const vocabulary = Math.ceil(text.vocabulary.length / tp) * tp
+const tied = options.head === 'tied'
+const model = gpt({ vocabulary, context, width, heads, depth, tied, seed })
+const plan = gptPlan({ vocabulary: shared !== 'blocks', sequence: shared === 'sequence', tied })
 const optimizer = adam(2e-3)
 const common = { loss: 'softmaxCrossEntropy', optimizer, seed } as const
-const pipeline = pp > 1 ? await world.pipeline(model, { ...common, dp, schedule, microBatches }) : undefined
-const split = tp > 1 ? await world.tensorParallel(model, { ...common, tp, plan: GPT_PLAN, zero }) : undefined
+const inStages = { dp, tp, plan, schedule, microBatches, zero: zero as 0 | 1 }
+const pipeline = pp > 1 ? await world.pipeline(model, { ...common, ...inStages }) : undefined
+const split =
+  tp > 1 && pp === 1 ? await world.tensorParallel(model, { ...common, tp, plan, zero }) : undefined
 const trainer = pipeline ?? split ?? (await world.ddp(model, { ...common, zero }))
 
 const shard = (pipeline ?? split)?.replica ?? { rank: world.rank, size: world.size }
@@ -86,7 +91,7 @@ async function write(characters: number): Promise<string> {
   const written = [...text.numbers.subarray(0, context)]
   for (let i = 1; i <= characters; i++) {
     const x = { data: Int32Array.from(written.slice(-context)), shape: [1, context] }
-    const scores = (await trainer.predict(x)).data.subarray(-vocabulary)
+    const scores = (await trainer.predict(x)).data.subarray(-vocabulary).subarray(0, text.vocabulary.length)
     written.push(multinomial(tensor1d(scores), 1, seed + i).dataSync()[0]!)
   }
   return text.decode(written.slice(context))

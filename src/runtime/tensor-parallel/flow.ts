@@ -46,8 +46,10 @@ function isElementwise(layer: Layer): boolean {
   return ELEMENTWISE.has(layer.getClassName()) && !/softmax/i.test(activation?.getClassName() ?? '')
 }
 
-/** Those that compute each position of a sequence from the same position. */
-const POSITIONWISE = new Set([...ELEMENTWISE, 'Dense', 'LayerNormalization'])
+/** Those that compute each position of a sequence from the same position; noise would be the same in all ranks' parts. */
+const POSITIONWISE = new Set(
+  [...ELEMENTWISE, 'Dense', 'LayerNormalization'].filter((kind) => !/Alpha|Gaussian/.test(kind)),
+)
 
 /** @throws LockstepError naming the layer that reads parts of what it needs whole, or the output that stays in parts. */
 export function flowOf(model: LayersModel, planned: ReadonlyMap<Layer, Style>): Flow {

@@ -13,7 +13,7 @@ import { splitCrossEntropy } from './cross-entropy.js'
 import { type Flow, flowOf, type Parts } from './flow.js'
 import { plannedLayers, type SplitPlan } from './plan.js'
 import { joined, type Split, sliceOf, sliceShape } from './slices.js'
-import { type Layer, type Style, styles } from './styles.js'
+import { drawForWhole, type Layer, type Style, styles } from './styles.js'
 import { RankSums } from './sums.js'
 
 type Weight = LayersModel['weights'][number]
@@ -127,6 +127,8 @@ export class SplitModel {
         sequence: flow.sequence,
       }),
     )
+    for (const layer of flow.positionwise)
+      if (layer.getClassName() === 'Dropout') undo.push(drawForWhole(layer, new RankSums(links, layer.name)))
     const replaced = new Map<Weight, tf.Tensor>(this.splitWeights.map(({ weight, slice }) => [weight, slice]))
     const partial = [...new Set(layers.flatMap(({ weights }) => weights))].filter((weight) =>
       this.partialGradients.has(weight),

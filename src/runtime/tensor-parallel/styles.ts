@@ -201,6 +201,15 @@ const sequence: StyleRow = {
 
 export const styles: Readonly<Record<Style, StyleRow>> = { column, row, heads, vocabulary, sequence }
 
+/** Makes dropout of parts of sequences draw for whole ones, as on one rank: otherwise all parts would lose the same numbers. */
+export function drawForWhole(layer: Layer, sums: RankSums): () => void {
+  return patchCall(layer, (call) => (inputs, kwargs) => {
+    const x = only(inputs)
+    const whole = x.shape.map((n, axis) => (axis === 1 ? n * sums.size : n))
+    return tf.mul(x, sums.ownPart(call.call(layer, tf.ones(whole), kwargs) as tf.Tensor))
+  })
+}
+
 function patchCall(layer: Layer, of: (call: Call) => Call): () => void {
   const own = Object.getOwnPropertyDescriptor(layer, 'call')
   layer.call = of(layer.call)

@@ -28,7 +28,10 @@ import { checkOptimizer, type SplitPlan } from './plan.js'
 import { SplitModel } from './split-model.js'
 
 export interface TensorParallelOptions
-  extends Pick<DdpOptions, 'loss' | 'optimizer' | 'seed' | 'bucketBytes' | 'engine' | 'provider'> {
+  extends Pick<
+    DdpOptions,
+    'loss' | 'optimizer' | 'seed' | 'bucketBytes' | 'engine' | 'provider' | 'recompute'
+  > {
   /** Ranks that share the model; the number of all ranks must be a multiple of it. */
   readonly tp: number
   /** Which layers they split, and how: by the units (`column`), by the inputs (`row`), by `heads`, … (docs/parallelism.md). */

@@ -134,3 +134,33 @@ test('one-hot labels, for a head that is split', async () => {
   const [alone] = await run(1)
   for (const loss of await run(2)) expect(loss).toBeCloseTo(alone!, 5)
 })
+
+test('dropout between the blocks loses the same numbers as on one rank', async () => {
+  const run = (tp: number) =>
+    asRanks(tp, async (world) => {
+      const glorot = glorotFrom(2)
+      const dense = (units: number, name: string, rest = {}) =>
+        layers.dense({ units, name, kernelInitializer: glorot(), ...rest })
+      const [lost, again] = [layers.dropout({ rate: 0.5 }), layers.dropout({ rate: 0.25 })]
+      const first = dense(8, 'first', { inputShape: [4, 6] })
+      const model = sequential({
+        layers: [first, lost, dense(8, 'up'), dense(8, 'down'), again, dense(4, 'scores')],
+      })
+      const plan = { first: 'sequence', up: 'column', down: 'row', scores: 'column' } as const
+      const trainer = await world.tensorParallel(model, {
+        ...{ tp, plan, loss: 'softmaxCrossEntropy', optimizer: sgd(0.5) },
+      })
+      const { x, y } = samples(0, 8)
+      const losses: number[] = []
+      for (let step = 0; step < 3; step++) {
+        const [features, labels] = [
+          { ...x, shape: [2, 4, 6] },
+          { ...y, shape: [2, 4] },
+        ]
+        losses.push((await trainer.step(features, labels)).loss)
+      }
+      return losses
+    })
+  const [alone] = await run(1)
+  for (const losses of await run(2)) expect(furthest(losses, alone!)).toBeLessThan(1e-4)
+})
