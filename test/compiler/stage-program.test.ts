@@ -3,6 +3,7 @@ import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
 import { layers } from '@tensorflow/tfjs-layers'
 import { expect, test } from 'vitest'
+import { exchanged } from '../../src/compiler/exchanges.js'
 import { Program } from '../../src/compiler/program.js'
 import { StageProgram } from '../../src/compiler/stage-program.js'
 
@@ -113,5 +114,44 @@ test('nothing to train: no backward half', async () => {
   await program.forward(pass, [y], [])
   await program.backward(pass, [])
   expect([...y]).toEqual([Math.fround(3 * weights[0]!), Math.fround(4 * weights[1]!)])
+  await program.release()
+})
+
+test('values exchanged in both halves, and handed on as they are', async () => {
+  const times = (factor: number) => async (data: Float32Array) => {
+    data.forEach((n, i) => {
+      data[i] = n * factor
+    })
+  }
+  const operator = tf.customGrad((x) => ({
+    value: exchanged(x as tf.Tensor, { name: 'forward', exchange: times(2) }),
+    gradFunc: (dy: tf.Tensor) => exchanged(dy, { name: 'backward', exchange: times(3) }),
+  }))
+  const [x, w] = variables()
+  const { body: _, ...plain } = request(x, w)
+  const exchanging = {
+    ...plain,
+    body: ([dy]: tf.Tensor[]) => {
+      const y = operator(tf.tanh(tf.matMul(x as unknown as tf.Tensor2D, w as unknown as tf.Tensor2D)))
+      return [tf.sum(tf.mul(tf.square(y), dy!)), y]
+    },
+  }
+  const dw = new Float32Array(12)
+  const params = [undefined, weights]
+  const program = await StageProgram.compile({ ...exchanging, params, gradients: [undefined, dw] }, options)
+  const passes = batches.map((batch) => ({ slot: program.slot(), params: [batch], y: new Float32Array(6) }))
+  for (const { y, ...pass } of passes) await program.forward({ ...pass, inputs: [undefined] }, [y], [])
+  for (const m of [1, 2, 0]) {
+    const { y, ...pass } = passes[m]!
+    await program.backward({ ...pass, inputs: [upstream[m]] }, [new Float32Array(8)])
+    const whole = new Float32Array(12)
+    const gradients = [new Float32Array(8), whole]
+    const one = await Program.compile({ ...exchanging, params: [batches[m]!, weights], gradients }, options)
+    await one.run([upstream[m]!], [])
+    expect([...y]).toEqual([...one.outputs[1]!.data])
+    expect(y.some((n) => Math.abs(n) > 1)).toBe(true) // more than a tanh
+    expect([...dw]).toEqual([...whole])
+    await one.release()
+  }
   await program.release()
 })
