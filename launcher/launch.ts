@@ -22,8 +22,9 @@ import { makePlan } from './plan.js'
 import { isKept, RankOutput } from './rank-output.js'
 import type { RankState } from './rank-state.js'
 import { startReaper } from './reaper.js'
+import type { Seat } from './rendezvous/away.js'
 import type { Assignment } from './rendezvous/messages.js'
-import { type Seat, takeSeat } from './rendezvous/seat.js'
+import { takeSeat } from './rendezvous/seat.js'
 import { hasFailed, signalExitCode } from './root-cause.js'
 import { SUBCOMMANDS } from './subcommands.js'
 import { attemptToken, readToken } from './token.js'
@@ -90,7 +91,8 @@ export async function launch(argv: readonly string[]): Promise<number> {
       runId: settings.jobName ?? makeRunId(new Date()),
     },
     take: (order) => node.take(order),
-    abandon: (coordinator, reason) => void node.abandon(coordinator, reason),
+    retreat: () => node.retreat(),
+    abandon: (coordinator, reason) => node.abandon(coordinator, reason),
   })
   const seatOrSignal = await Promise.race([seated, interruptions.first])
   if (typeof seatOrSignal === 'string') return signalExitCode(seatOrSignal)

@@ -64,10 +64,14 @@ export class LocalNode {
     this.#attempt?.kill()
   }
 
+  /** The coordinator cannot be heard. Resolves when no rank runs here any more. */
+  async retreat(): Promise<void> {
+    await this.#attempt?.stop('failure', false)
+    await this.#attempt?.ended
+  }
+
   /** The coordinator is gone. @param reason completes "the connection with the launcher at X". */
-  async abandon(coordinator: string, reason: string): Promise<void> {
-    const attempt = this.#attempt
-    await attempt?.stop('failure', false)
+  abandon(coordinator: string, reason: string): void {
     const lost = { hostName: 'at the endpoint', address: coordinator, reason }
     this.#options.say(findRootCause([], [lost]).report)
     this.#finish(1)

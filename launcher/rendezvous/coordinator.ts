@@ -64,6 +64,9 @@ export class Coordinator {
 
   /** Takes a node in, or sends it away with the reason. */
   add(member: Member): void {
+    // One that was cut off may be back before its silence has been noticed.
+    const before = this.#members.find(({ hello }) => hello.launcher === member.hello.launcher)
+    if (before) this.lost(before, 'was made anew by its launcher')
     const here = this.#members.map(({ hello }) => hello)
     const refusal = this.#isOver ? 'the job is over' : refusalOf(member.hello, this.#terms, here)
     if (refusal !== undefined) {

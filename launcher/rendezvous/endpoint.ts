@@ -60,9 +60,14 @@ export function cannotListen(
 
 /**
  * Dials until somebody answers.
+ * @param when where it did run, a machine that answers and refuses says that it has ended.
  * @throws LockstepError after `seconds`, or at once when whoever answers is of another job.
  */
-export async function dialEndpoint(options: EndpointOptions, seconds: number): Promise<Channel> {
+export async function dialEndpoint(
+  options: EndpointOptions,
+  seconds: number,
+  when?: 'if it still runs',
+): Promise<Channel> {
   const { host, port } = options.endpoint
   const deadline = Date.now() + seconds * 1000
   for (;;) {
@@ -70,7 +75,8 @@ export async function dialEndpoint(options: EndpointOptions, seconds: number): P
       return await dialChannel({ ...options, host, port, timeoutMs: Math.min(TRY_MS, seconds * 1000) })
     } catch (cause) {
       if (cause instanceof LockstepError) throw strangers(options.endpoint, cause)
-      if (Date.now() > deadline) throw unreachable(options.endpoint, seconds, cause as Error)
+      const isOver = when !== undefined && (cause as NodeJS.ErrnoException).code === 'ECONNREFUSED'
+      if (isOver || Date.now() > deadline) throw unreachable(options.endpoint, seconds, cause as Error)
     }
     await delay(TRY_AGAIN_MS)
   }

@@ -7,6 +7,8 @@ import type { RankState } from '../rank-state.js'
 
 /** What a node says of itself when it comes. */
 export interface Hello {
+  /** Which launcher: the same when it comes back. */
+  readonly launcher: string
   /** Of the package. */
   readonly version: string
   readonly jobName: string | undefined

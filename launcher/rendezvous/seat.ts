@@ -2,6 +2,7 @@
  * A launcher's seat in its job: beside the coordinator, if the endpoint is on this node or the job has no other node;
  * else at the far end of a channel. Nobody who holds a seat can tell the difference. It refuses to decide anything.
  */
+import { randomUUID } from 'node:crypto'
 import { lookup } from 'node:dns/promises'
 import { hostname } from 'node:os'
 import { startStore } from '../../src/runtime/environment/store-server.js'
@@ -10,9 +11,10 @@ import { DEFAULT_ADDRESS } from '../../src/runtime/environment/variables.js'
 import type { HostPort, NodeCount } from '../options/forms.js'
 import { attemptToken } from '../token.js'
 import type { Terms } from './admission.js'
+import { type Seat, sitAway } from './away.js'
 import { Coordinator, type Member, type Place } from './coordinator.js'
-import { cannotListen, dialEndpoint, isLoopback, openEndpoint } from './endpoint.js'
-import type { Hello, Order, Report } from './messages.js'
+import { cannotListen, isLoopback, openEndpoint } from './endpoint.js'
+import type { Hello, Order } from './messages.js'
 import { RemoteMembers } from './remote-members.js'
 
 export interface SeatOptions extends Protection {
@@ -31,16 +33,10 @@ export interface SeatOptions extends Protection {
   readonly ranks: number
   readonly say: (text: string) => void
   readonly take: (order: Order) => void
+  /** Resolves when no rank of this node runs any more. */
+  readonly retreat: () => Promise<void>
   /** The coordinator, at the address given, is gone. */
   readonly abandon: (coordinator: string, reason: string) => void
-}
-
-export interface Seat {
-  /** Says that this node is there; orders follow. */
-  join(): void
-  report(report: Report): void
-  /** Resolves when all others have been told all. */
-  close(): Promise<void>
 }
 
 /** @throws LockstepError when the endpoint cannot be opened or reached. */
@@ -49,7 +45,7 @@ export async function takeSeat(options: SeatOptions): Promise<Seat> {
   if (nodes.max === 1 || endpoint === undefined) return sitAlone(options)
   const remote = { ...options, endpoint, beatMs: options.monitorSeconds * 1000 }
   const home = nodeRank === undefined || nodeRank === 0 ? await sitAtHome(remote, nodeRank === 0) : undefined
-  return home ?? sitAway(remote)
+  return home ?? sitAway(remote, (address) => helloOf(options, address))
 }
 
 type Remote = SeatOptions & { readonly endpoint: HostPort; readonly beatMs: number }
@@ -88,22 +84,6 @@ async function sitAtHome(options: Remote, mustBeHere: boolean): Promise<Seat | u
   })
 }
 
-async function sitAway(options: Remote): Promise<Seat> {
-  const { endpoint, meetSeconds, take, abandon } = options
-  const channel = await dialEndpoint(options, meetSeconds)
-  channel.onMessage = (message) => {
-    const order = message as Order
-    if (order.op === 'end') channel.onLost = () => {}
-    take(order)
-  }
-  channel.onLost = (reason) => abandon(`${endpoint.host}:${endpoint.port}`, reason)
-  return {
-    join: () => channel.send({ op: 'join', hello: helloOf(options, channel.localAddress) } satisfies Report),
-    report: (report) => channel.send(report),
-    close: () => channel.close(),
-  }
-}
-
 function beside(
   coordinator: Coordinator,
   options: SeatOptions,
@@ -125,10 +105,13 @@ function termsOf(options: SeatOptions): Terms {
   return { version, jobName, runId, nodes, maxRestarts, meetSeconds, lastCallSeconds }
 }
 
+/** Of this launcher, among those of its job. */
+const LAUNCHER_ID = randomUUID()
+
 function helloOf(options: SeatOptions, address: string): Hello {
   const { version, jobName, nodes, maxRestarts, nodeRank, ranks, localAddress } = options
   const where = { hostName: hostname(), address: localAddress ?? address }
-  return { version, jobName, nodes, maxRestarts, nodeRank, ranks, ...where }
+  return { launcher: LAUNCHER_ID, version, jobName, nodes, maxRestarts, nodeRank, ranks, ...where }
 }
 
 async function openPlace(options: SeatOptions, host: string, attempt: number, port: number): Promise<Place> {

@@ -23,11 +23,18 @@ function job(change: Partial<Terms> = {}) {
       },
     }
   })
+  let launchers = 0
   const add = async (hostName: string, hello: Partial<Hello> = {}) => {
     const orders: Order[] = []
     const member: Member = {
       hello: {
-        ...{ version: '1.0.0', jobName: undefined, nodeRank: undefined, ranks: 2 },
+        ...{
+          launcher: `${launchers++}`,
+          version: '1.0.0',
+          jobName: undefined,
+          nodeRank: undefined,
+          ranks: 2,
+        },
         ...{ nodes: change.nodes ?? terms.nodes, maxRestarts: change.maxRestarts ?? 0 },
         ...{ hostName, address: `${hostName}.example` },
         ...hello,
@@ -258,6 +265,16 @@ describe('an elastic job', () => {
     await home.ended()
     expect(home.assignment).toMatchObject({ attempt: 2, restarts: 1, nodes: 2, worldSize: 4 })
     expect(back.assignment).toMatchObject({ nodeRank: 1 })
+  })
+
+  it('takes a node back whose silence it has not noticed yet', async () => {
+    const { add } = job(elastic)
+    const [home] = [await add('home'), await add('b', { launcher: 'of b' })]
+    const back = await add('b', { launcher: 'of b' })
+    expect(home.order).toMatchObject({ op: 'stop', reason: 'failure' })
+    await home.ended({ code: 1 })
+    expect(home.assignment).toMatchObject({ attempt: 1, restarts: 1, nodes: 2 })
+    expect(back.assignment).toMatchObject({ attempt: 1, nodeRank: 1 })
   })
 
   it('goes on without a node that was asked to leave, at no cost', async () => {

@@ -5,16 +5,18 @@
  *   npm run test:multi-host         as root, with iproute2; says why where it cannot run
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { circumstances, median, rounded, saveResult } from '../../bench/record.js'
+import { eventually } from '../launcher/launch.js'
 import { Network, whyNot } from './network.js'
 import type { Answer, Order, Place } from './rank.js'
 
 const RANK = fileURLToPath(new URL('./rank.ts', import.meta.url))
+const ELASTIC = fileURLToPath(new URL('./elastic.ts', import.meta.url))
 /** Bytes a second: all of GIGABIT, as if there were no headers. */
 const LINE = 1e9 / 8
 const MIB = 2 ** 20
@@ -128,6 +130,49 @@ describe.skipIf(reason !== undefined)(
       }
     })
 
+    test('a host is cut off for 10 s: the other goes on alone from the checkpoint, and takes it back', async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'lockstep-multi-host-'))
+      // Silence of 2.5 s is a lost node, long before the cable is back.
+      const flags = ['--nnodes', '1:2', '--nproc', '1', '--max-restarts', '2', '--monitor-interval', '0.5']
+      const meeting = ['--rdzv-endpoint', `${network.address(0)}:29500`, '--timeout', '20']
+      const script = [ELASTIC, folder]
+      const nodes = [0, 1].map((host) => {
+        const prefix = [...network.on(host), process.execPath, '--import', 'tsx', 'launcher/main.ts']
+        return startLauncher([...prefix, ...flags, ...meeting, '--node-rank', `${host}`, ...script])
+      })
+      const said = (world: number, attempt: number) =>
+        eventually(() => nodes[0]!.output.stdout.includes(`attempt ${attempt} world ${world} `), 60_000)
+      try {
+        await said(2, 0)
+        network.unplug(1)
+        const pulledAt = Date.now()
+        await said(1, 1)
+        const aloneMs = Date.now() - pulledAt
+        await new Promise((resolve) => setTimeout(resolve, Math.max(0, 10_000 - aloneMs)))
+        network.plug(1)
+        const pluggedAt = Date.now()
+        await said(2, 2)
+        figures['cut off for 10 s'] = { aloneMs, togetherAgainMs: Date.now() - pluggedAt }
+        writeFileSync(join(folder, 'enough'), '')
+        const [home, away] = await Promise.all(nodes.map(({ done }) => done))
+        expect([home!.code, away!.code], home!.stderr + away!.stderr).toEqual([0, 0])
+        expect(away!.stderr).toMatch(
+          /is silent since \d+ s: this node's ranks were stopped, and start again if/,
+        )
+        // Each attempt began where a checkpoint was: no step is lost that was saved, none done that was not.
+        const begins = [...home!.stdout.matchAll(/attempt (\d) world (\d) from step (\d+)/g)].map((line) =>
+          Number(line[3]),
+        )
+        expect(begins).toEqual(begins.toSorted((a, b) => a - b))
+        expect(begins[2]).toBeGreaterThan(begins[1]!)
+      } finally {
+        network.plug(1)
+        for (const { child } of nodes) child.kill('SIGKILL')
+        await Promise.all(nodes.map(({ done }) => done))
+        rmSync(folder, { recursive: true })
+      }
+    })
+
     test('a rank that computes keeps sending', async () => {
       await start(1)
       const bytes = 4 * Math.floor((LINE * 0.04) / 4) // 40 ms of the line
@@ -188,32 +233,29 @@ function spread(times: readonly number[]) {
 }
 
 /** Trains an MLP with ddp-launch, run by the command `prefix`; rank 0 writes its losses to `file`. */
-function launch(prefix: readonly string[], flags: readonly string[], file: string): Promise<void> {
-  const training = [
-    'examples/mnist/train.ts',
-    '--model',
-    'mlp',
-    '--batch',
-    '32',
-    '--steps',
-    '20',
-    '--json',
-    file,
-  ]
-  const [command, ...args] = [
-    ...prefix,
-    ...[process.execPath, '--import', 'tsx', 'launcher/main.ts', ...flags, ...training],
-  ]
+async function launch(prefix: readonly string[], flags: readonly string[], file: string): Promise<void> {
+  const options = ['--model', 'mlp', '--batch', '32', '--steps', '20', '--json', file]
+  const launcher = [process.execPath, '--import', 'tsx', 'launcher/main.ts']
+  const script = ['examples/mnist/train.ts', ...options]
+  const { code, stderr } = await startLauncher([...prefix, ...launcher, ...flags, ...script]).done
+  if (code !== 0) throw new Error(`ddp-launch ${flags.join(' ')} ended with ${code}:\n${stderr}`)
+}
+
+function startLauncher([command, ...args]: readonly string[]) {
   const child = spawn(command!, args, {
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, TSX_TSCONFIG_PATH: 'tsconfig.source.json', LOCKSTEP_TOKEN: 'ab'.repeat(32) },
   })
-  return new Promise((resolve, reject) => {
-    child.once('exit', (code, signal) => {
-      if (code === 0) resolve()
-      else reject(new Error(`ddp-launch ${flags.join(' ')} ended with ${signal ?? code}`))
+  const output = { stdout: '', stderr: '' }
+  for (const stream of ['stdout', 'stderr'] as const) {
+    child[stream].setEncoding('utf8').on('data', (text: string) => {
+      output[stream] += text
     })
+  }
+  const done = new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve) => {
+    child.once('close', (code) => resolve({ code, ...output }))
   })
+  return { child, output, done }
 }
 
 /** One rank's process on its host. */
