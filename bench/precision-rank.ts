@@ -19,7 +19,8 @@ const losses: number[] = []
 const [ms, cpuMs]: [number[], number[]] = [[], []]
 let skipped = 0
 let lossScale: number | undefined
-for (let epoch = 0; ddp.stepCount < Number(steps); epoch++) {
+// As many batches, skipped ones too: losses can then be compared batch by batch.
+for (let epoch = 0; losses.length < Number(steps); epoch++) {
   sampler.setEpoch(epoch)
   for await (const { x, y } of loader) {
     const [start, cpu] = [performance.now(), process.cpuUsage()]
@@ -29,8 +30,8 @@ for (let epoch = 0; ddp.stepCount < Number(steps); epoch++) {
     cpuMs.push((user + system) / 1000)
     lossScale = result.lossScale
     if (result.skipped) skipped++
-    else losses.push(result.loss)
-    if (ddp.stepCount === Number(steps)) break
+    losses.push(result.loss)
+    if (losses.length === Number(steps)) break
   }
 }
 const { maxRSS } = process.resourceUsage()

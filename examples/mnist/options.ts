@@ -4,8 +4,8 @@ import { LockstepError } from 'lockstep'
 
 const USAGE =
   'usage: ddp-launch --nproc N examples/mnist/train.ts [--data DIR] [--model mlp|cnn] [--epochs E] [--steps S] ' +
-  '[--batch B] [--lr X] [--optimizer sgd|momentum|adam] [--seed S] [--compression NAME] [--checkpoint DIR] ' +
-  '[--save-every STEPS] [--json FILE]'
+  '[--batch B] [--lr X] [--optimizer sgd|momentum|adam] [--seed S] [--compression NAME] ' +
+  '[--precision float32|bfloat16|float16] [--checkpoint DIR] [--save-every STEPS] [--json FILE]'
 
 export interface Options {
   /** Holds MNIST in IDX files; undefined: digits are generated. */
@@ -21,6 +21,8 @@ export interface Options {
   readonly seed: number
   /** How gradients travel: none, int8, topk:0.01, … (checked by ddp, which knows them). */
   readonly compression: string
+  /** What products compute in. */
+  readonly precision: 'float32' | 'bfloat16' | 'float16'
   readonly checkpoint: string | undefined
   readonly saveEvery: number
   readonly json: string | undefined
@@ -46,6 +48,7 @@ export function readOptions(args: readonly string[]): Options {
     optimizer,
     seed: whole('seed', text.seed ?? '0', 0),
     compression: text.compression ?? 'none',
+    precision: oneOf('precision', text.precision ?? 'float32', ['float32', 'bfloat16', 'float16']),
     checkpoint: text.checkpoint,
     saveEvery:
       text['save-every'] === undefined
@@ -71,6 +74,7 @@ function readFlags(args: readonly string[]) {
         optimizer: string,
         seed: string,
         compression: string,
+        precision: string,
         checkpoint: string,
         'save-every': string,
         json: string,

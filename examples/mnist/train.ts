@@ -42,6 +42,7 @@ const ddp = await world.ddp(options.model === 'cnn' ? cnn({ seed }) : mlp({ seed
   loss: 'softmaxCrossEntropy',
   optimizer: optimizerByName(options.optimizer, options.lr),
   compression: options.compression,
+  precision: options.precision,
   seed,
 })
 
