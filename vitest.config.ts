@@ -15,7 +15,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     pool: 'forks',
-    globalSetup: './test/tsx-cache.ts',
+    globalSetup: ['./test/tsx-cache.ts', './test/compiled.ts'],
     // Empty: on. The launcher switches it off for its users' ranks, which would leave it behind.
     env: { TSX_DISABLE_CACHE: '' },
   },

@@ -1,30 +1,54 @@
 /**
- * The package as its users have it, compiled from the source as it is now into a directory of its own: jobs of many
- * short launches take half the time that they take from source, and nobody's dist/ is touched.
+ * The package as its users have it, compiled from the source as it is now into a directory of its own: a launch takes a
+ * quarter of what it takes from source, and nobody's dist/ is touched. As vitest's global setup: once for all tests.
  */
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { buildSync } from 'esbuild'
 import { requireCommonJs } from '../scripts/require-commonjs.mjs'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const TSC = createRequire(import.meta.url).resolve('typescript/lib/tsc.js')
 const PACKAGE = {
   name: 'lockstep',
   version: '0.0.0',
   type: 'module',
   exports: { '.': './src/index.js', './package.json': './package.json' },
 }
+/** For TypeScript elsewhere that imports 'lockstep', by TSX_TSCONFIG_PATH. */
+const TSCONFIG = { compilerOptions: { paths: { lockstep: ['./src/index.js'] } } }
 
 /** @returns the launcher's file. Scripts in `directory` import the copy as 'lockstep'. */
 export function compileInto(directory: string): string {
   mkdirSync(directory, { recursive: true })
-  const flags = ['-p', 'tsconfig.build.json', '--outDir', directory, '--noCheck', '--declaration', 'false']
-  execFileSync(process.execPath, [TSC, ...flags], { cwd: ROOT, stdio: 'inherit' })
+  // Types are tsc's part: esbuild only takes them out, in a tenth of the time.
+  buildSync({
+    ...{ absWorkingDir: ROOT, entryPoints: sources(), outbase: ROOT, outdir: directory },
+    ...{ format: 'esm', target: 'es2022', logLevel: 'warning' },
+  })
   requireCommonJs(directory)
   writeFileSync(join(directory, 'package.json'), JSON.stringify(PACKAGE))
+  writeFileSync(join(directory, 'tsconfig.json'), JSON.stringify(TSCONFIG))
   symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'))
   return join(directory, 'launcher/main.js')
+}
+
+/** All but what is compiled to WebAssembly. */
+function sources(): string[] {
+  return ['src', 'launcher'].flatMap((folder) =>
+    readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+      .map((name) => join(folder, name))
+      .filter((path) => /(?<!\.d)\.ts$/.test(path) && !path.includes('/assembly/')),
+  )
+}
+
+export default function setup(): () => void {
+  const directory = mkdtempSync(join(tmpdir(), 'lockstep-compiled-'))
+  try {
+    process.env.TEST_LAUNCHER = compileInto(directory)
+  } catch {
+    // esbuild has said why. Tests that launch nothing go on.
+  }
+  return () => rmSync(directory, { recursive: true })
 }

@@ -1,11 +1,11 @@
-/** Runs the launcher from source, as a user would run it, on the scripts in fixtures/. */
+/** Runs the launcher, compiled by test/compiled.ts, as a user would run it, on the scripts in fixtures/. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const MAIN = fileURLToPath(new URL('../../launcher/main.ts', import.meta.url))
+const MAIN = process.env.TEST_LAUNCHER!
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 
 export interface Launched {
@@ -20,17 +20,22 @@ export function fixture(name: string): string {
   return fileURLToPath(new URL(`./fixtures/${name}`, import.meta.url))
 }
 
-/** @param main node's own arguments: the launcher from source, unless they say another. */
+/** @param main node's own arguments: the launcher, unless they say another. */
 export function start(
   args: readonly string[],
   env: Record<string, string> = {},
-  main: readonly string[] = ['--import', 'tsx', MAIN],
+  main: readonly string[] = [MAIN],
 ): Launched {
+  return startCommand([process.execPath, ...main, ...args], env)
+}
+
+/** Any command, in the environment that launchers get. */
+export function startCommand([command, ...args]: readonly string[], env: Record<string, string>): Launched {
   const { PATH, HOME, TMPDIR } = process.env
-  // With that tsconfig an example's 'lockstep' is the source too, not dist.
-  const child = spawn(process.execPath, [...main, ...args], {
+  // With that tsconfig an example's 'lockstep' is the same, not dist.
+  const child = spawn(command!, args, {
     cwd: ROOT,
-    env: { PATH, HOME, TMPDIR, TSX_TSCONFIG_PATH: join(ROOT, 'tsconfig.source.json'), ...env },
+    env: { PATH, HOME, TMPDIR, TSX_TSCONFIG_PATH: join(dirname(MAIN), '../tsconfig.json'), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const output = { stdout: '', stderr: '' }

@@ -72,7 +72,7 @@ describe('ranks', () => {
     const token = 'correct horse battery'
     const { stdout } = await launch(['--nproc', '2', fixture('environment.mjs')], { LOCKSTEP_TOKEN: token })
     for (const { env, commandLines } of seen(stdout)) {
-      expect(commandLines).toMatch(/launcher\/main\.ts.*environment\.mjs.*environment\.mjs/)
+      expect(commandLines).toMatch(/launcher\/main\.js.*environment\.mjs.*environment\.mjs/)
       for (const secret of [token, env.LOCKSTEP_TOKEN!]) expect(commandLines).not.toContain(secret)
     }
   })
