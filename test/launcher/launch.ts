@@ -5,7 +5,8 @@ import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const MAIN = process.env.TEST_LAUNCHER!
+/** None outside vitest. */
+const MAIN = process.env.TEST_LAUNCHER ?? ''
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 
 export interface Launched {
@@ -33,9 +34,10 @@ export function start(
 export function startCommand([command, ...args]: readonly string[], env: Record<string, string>): Launched {
   const { PATH, HOME, TMPDIR } = process.env
   // With that tsconfig an example's 'lockstep' is the same, not dist.
+  const tsconfig = MAIN === '' ? {} : { TSX_TSCONFIG_PATH: join(dirname(MAIN), '../tsconfig.json') }
   const child = spawn(command!, args, {
     cwd: ROOT,
-    env: { PATH, HOME, TMPDIR, TSX_TSCONFIG_PATH: join(dirname(MAIN), '../tsconfig.json'), ...env },
+    env: { PATH, HOME, TMPDIR, ...tsconfig, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const output = { stdout: '', stderr: '' }
