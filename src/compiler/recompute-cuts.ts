@@ -7,7 +7,7 @@ export type Recompute = true | number
 
 export interface Cutting {
   readonly recompute: Recompute
-  /** How many passes may have gone forward and not yet back, where there are several. */
+  /** How many passes may have gone forward and not yet back; 1 by default. With more the last segment is recomputed, too. */
   readonly inFlight?: number
 }
 
@@ -51,10 +51,11 @@ export function activationsOf(
 
 const bytesOf = ({ shape, dtype }: Value) => sizeOf(shape) * numbersOf[dtype].BYTES_PER_ELEMENT
 
-/** Ever smaller limits of what one segment may save. */
+/** Ever smaller limits of what one segment may save, down to this part of all. */
 const LIMIT_RATIO = 0.85
-/** Bytes that a segment must save to be worth its name. */
-const SEGMENT_BYTES = 1024
+const SMALLEST = 2 ** -10
+/** What a segment more must save. Parts, not bytes: ranks whose batches differ in size must cut alike. */
+const SEGMENT_SHARE = 2 ** -16
 
 /** After how many nodes each segment ends: the last after all of them. */
 export function cheapestCuts(
@@ -67,8 +68,8 @@ export function cheapestCuts(
   const total = activations.reduce((sum, { bytes, isSaved }) => sum + (isSaved ? bytes : 0), 0)
   const most = recompute === true ? Number.POSITIVE_INFINITY : recompute
   let best = { ends: [nodes], bytes: Number.POSITIVE_INFINITY }
-  for (let limit = total; limit > SEGMENT_BYTES; limit *= LIMIT_RATIO) {
-    const { ends, kept } = cutsWithin(limit, madeAt)
+  for (let limit = total; limit > total * SMALLEST; limit *= LIMIT_RATIO) {
+    const { ends, kept } = cutsWithin(limit, madeAt, total * SEGMENT_SHARE)
     const bytes = kept * inFlight + limit
     if (ends.length <= most && bytes < best.bytes) best = { ends, bytes }
   }
@@ -79,7 +80,7 @@ export function cheapestCuts(
  * The cuts that keep the fewest bytes while no segment saves more than `limit`, a single node's aside. By dynamic
  * programming: the cheapest way to end a segment after node q is the cheapest way to begin it before some p ≤ q.
  */
-function cutsWithin(limit: number, madeAt: readonly (readonly Activation[])[]) {
+function cutsWithin(limit: number, madeAt: readonly (readonly Activation[])[], perSegment: number) {
   const cost = [0]
   const begins = [0]
   for (let end = 1; end <= madeAt.length; end++) {
@@ -91,7 +92,7 @@ function cutsWithin(limit: number, madeAt: readonly (readonly Activation[])[]) {
         else if (isSaved) saved += bytes
       }
       if (saved > limit && begin < end - 1) break
-      const sum = cost[begin]! + kept + SEGMENT_BYTES
+      const sum = cost[begin]! + kept + perSegment
       if (sum < cost[end]!) [cost[end], begins[end]] = [sum, begin]
     }
   }

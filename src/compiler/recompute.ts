@@ -27,13 +27,14 @@ export function recomputed(graph: KernelGraph, request: RecomputeRequest): Kerne
   const backward = graph.nodes.filter((node) => !forward.has(node))
   const inOrder = [...forward]
   const varying = varyingIn(graph, request.given ?? [])
+  const isAlone = (request.inFlight ?? 1) === 1
   // What a pass has sent on need not stay until it comes back.
-  const sent = request.inFlight === undefined ? [] : request.forward
+  const sent = isAlone ? [] : request.forward
   const outputs = graph.outputs.filter((value) => !sent.includes(value))
   const activations = activationsOf(inOrder, backward, outputs, varying)
   const ends = cheapestCuts(activations, inOrder.length, request)
   // The backward pass begins where the last segment ends, and finds it as it is; unless other passes run in between.
-  const count = ends.length - Number(request.inFlight === undefined)
+  const count = ends.length - Number(isAlone)
 
   const segmentAt = (position: number) => ends.findIndex((end) => position < end)
   const isKept = ({ madeAt, lastReadAt }: (typeof activations)[number]) =>

@@ -50,6 +50,8 @@ export class Session {
       executionMode: 'sequential',
       // It would set one block aside for all that a run needs, besides what the first run has filled: twice the memory.
       enableMemPattern: false,
+      // Fused only where the backward pass does not read the sum, it would make recomputed activations differ in the last bit.
+      extra: { optimization: { disable_specified_optimizers: 'SkipLayerNormFusion' } },
       logSeverityLevel: quiet ? 4 : 3,
       ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
     })

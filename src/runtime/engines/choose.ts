@@ -9,6 +9,7 @@ import type { Parameters } from '../parameters.js'
 import type { Engine, ProgramWatch } from './engine.js'
 import { FallbackEngine } from './fallback.js'
 import { OnnxEngine } from './onnx.js'
+import { type RecomputeOption, recomputeOf } from './recompute.js'
 import { TfjsEngine } from './tfjs.js'
 
 export interface EngineOptions {
@@ -21,6 +22,11 @@ export interface EngineOptions {
    * or float16, with parameters, gradients and everything else in float32. The same on every rank.
    */
   readonly precision?: Precision
+  /**
+   * Keep few activations for the backward pass, and compute the others again when it gets there (docs/recompute.md): less memory
+   * for at most one forward pass more, and the same training. True: where least is needed; or into how many segments.
+   */
+  readonly recompute?: RecomputeOption
 }
 
 /**
@@ -53,13 +59,25 @@ export function chooseEngine(
     throw new LockstepError(
       `engine tfjs computes in float32: leave precision ${precision} out, or use engine onnx`,
     )
+  const recompute = recomputeOf(options.recompute)
+  if (engine === 'tfjs' && recompute)
+    throw new LockstepError('engine tfjs keeps all activations: leave recompute out, or use engine onnx')
   if (engine === 'tfjs' && streaming)
     throw new LockstepError(
       'engine tfjs needs all parameters at once: use zero 0, 1 or 2 with it, or engine onnx',
     )
   if (engine === 'tfjs') return new TfjsEngine(model, parameters)
   const precisely = { precision, warn }
-  const compiled = new OnnxEngine(model, parameters, threads, provider, watch, streaming, precisely)
+  const compiled = new OnnxEngine(
+    model,
+    parameters,
+    threads,
+    provider,
+    watch,
+    streaming,
+    precisely,
+    recompute,
+  )
   // The eager engine computes in float32 only.
   if (engine === 'onnx' || streaming || precision !== 'float32') return compiled
   return new FallbackEngine(compiled, new TfjsEngine(model, parameters), warn)

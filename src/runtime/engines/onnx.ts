@@ -7,6 +7,7 @@ import type { Provider } from '../../compiler/onnxruntime.js'
 import { autocastOn, type Precision } from '../../compiler/precision.js'
 import { type Output, Program, type ProgramRequest, type Update } from '../../compiler/program.js'
 import { resolveProvider } from '../../compiler/providers.js'
+import type { Recompute } from '../../compiler/recompute-cuts.js'
 import type { Streaming } from '../../compiler/streaming.js'
 import { LockstepError } from '../../errors.js'
 import type { Input } from '../batch.js'
@@ -34,6 +35,7 @@ export class OnnxEngine implements Engine {
     /** Where the trainable parameters are here for a while only. */
     private readonly streaming?: Streaming,
     private readonly precisely?: { readonly precision: Precision; warn(line: string): void },
+    private readonly recompute?: Recompute,
   ) {
     const variables = (trainable: boolean) =>
       model.parameters.filter((p) => p.trainable === trainable).map((p) => p.variable)
@@ -113,6 +115,7 @@ export class OnnxEngine implements Engine {
       outputs: [parameters.stats.subarray(0, 1)],
       gradients: parameters.gradientViews(),
       segments,
+      recompute: this.recompute,
     } satisfies ProgramRequest
     const program = await this.compile(request, this.watch?.sessionFile())
     this.watch?.compiled('training', shapeKey(x, y), program)

@@ -1,8 +1,10 @@
 /** This rank's stages: their parts of its buffers, and what has been compiled for them. They send nothing. */
+import type { Recompute } from '../../compiler/recompute-cuts.js'
 import type { SessionOptions } from '../../compiler/session.js'
 import type { Input } from '../batch.js'
 import type { Parameters } from '../parameters.js'
 import type { Plan } from './plan.js'
+import { mostInFlight } from './schedules.js'
 import { boundaryShape, type Stage } from './stage.js'
 import { type StageBuffers, stageBuffers } from './stage-buffers.js'
 import { StageInference } from './stage-inference.js'
@@ -30,6 +32,7 @@ export class OwnStages {
     private readonly plan: Plan,
     parameters: Parameters,
     private readonly session: SessionOptions,
+    private readonly recompute?: Recompute,
   ) {
     const own = stagesOn(plan)
     const buffers = stageBuffers(own, parameters)
@@ -55,7 +58,7 @@ export class OwnStages {
 
   /** By the stages' numbers, for a step with micro-batches like these. */
   async trainings(x: readonly Input[], y: readonly Input[]): Promise<ReadonlyMap<number, StageTraining>> {
-    const { plan, session } = this
+    const { plan, session, recompute } = this
     const samples = x[0]!.spec.shape[0]!
     const key = [...x, ...y].map(({ spec }) => `${spec.dtype}[${spec.shape}]`).join()
     const compiled = new Map<number, StageTraining>()
@@ -63,7 +66,11 @@ export class OwnStages {
       let made = training.get(key)
       if (made === undefined) {
         const before = stage.isFirst ? undefined : boundaryShape(plan.stages[stage.number - 1]!, samples)
-        made = StageTraining.compile(stage, buffers, plan.losses, { x, y, before }, session)
+        const cutting =
+          recompute === undefined
+            ? undefined
+            : { recompute, inFlight: mostInFlight(plan.actions, stage.number) }
+        made = StageTraining.compile(stage, buffers, plan.losses, { x, y, before }, session, cutting)
         made.catch(() => training.delete(key))
         training.set(key, made)
       }

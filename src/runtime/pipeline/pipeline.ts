@@ -10,6 +10,7 @@ import type { Communicator } from '../../collectives/communicator.js'
 import type { Provider } from '../../compiler/onnxruntime.js'
 import { Program } from '../../compiler/program.js'
 import { resolveProvider } from '../../compiler/providers.js'
+import type { Recompute } from '../../compiler/recompute-cuts.js'
 import type { SessionOptions } from '../../compiler/session.js'
 import type { NdArray } from '../../data/dataset.js'
 import { LockstepError } from '../../errors.js'
@@ -19,6 +20,7 @@ import { DdpCheckpoints, type LoadOptions, type SaveOptions } from '../ddp-check
 import type { EvaluationBatch, EvaluationResult, StepResult } from '../ddp-options.js'
 import { optionsOf } from '../engines/choose.js'
 import { Constraints } from '../engines/onnx-constraints.js'
+import { type RecomputeOption, recomputeOf } from '../engines/recompute.js'
 import { readEngine } from '../environment/variables.js'
 import { averageOverRanks } from '../gradient-exchange.js'
 import { meshState } from '../held-state.js'
@@ -52,6 +54,11 @@ export interface PipelineOptions extends PlanOptions {
   readonly zero?: 0 | 1
   /** Where onnxruntime computes; `auto` (default): on CUDA where it is installed and starts, else on the cpu. */
   readonly provider?: Provider | 'auto'
+  /**
+   * Keep little of each micro-batch between its passes, and compute the rest again (docs/recompute.md): less memory for one
+   * forward pass more. True: where least is needed; or into how many segments each stage is cut at most.
+   */
+  readonly recompute?: RecomputeOption
 }
 
 export interface PipelineStepResult extends StepResult {
@@ -83,11 +90,12 @@ export class Pipeline {
     private readonly seed: number,
     session: SessionOptions,
     private readonly microBatches: number,
+    recompute?: Recompute,
   ) {
     const { mesh, stages, model, placements } = plan
     this.timeline = timelineOf(links)
     this.clock = joinClocks(this.metrics, this.timeline?.steps())
-    this.own = new OwnStages(plan, parameters, session)
+    this.own = new OwnStages(plan, parameters, session, recompute)
     this.borders = new StageLinks(mesh.pp, stages.length)
     const held = { ...model, parameters: stagesOn(plan).flatMap((stage) => stage.parameters) }
     this.constraints = new Constraints(held, parameters, (request) => Program.compile(request, session))
@@ -125,7 +133,16 @@ export class Pipeline {
       shardingOver(plan.mesh.dp, zero),
     )
     if (parameters.sharding.level > 0 && optimizer.granularity === 'model') refuseTied(plan, optimizer)
-    const pipeline = new Pipeline(links, plan, parameters, optimizer, seed, session, microBatches)
+    const pipeline = new Pipeline(
+      links,
+      plan,
+      parameters,
+      optimizer,
+      seed,
+      session,
+      microBatches,
+      recomputeOf(options.recompute),
+    )
     await pipeline.whole.takeFromRankZero(links)
     return pipeline
   }

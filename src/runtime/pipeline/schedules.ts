@@ -88,6 +88,17 @@ export function checkSchedule(name: string, { ranks, stagesPerRank, microBatches
     )
 }
 
+/** Of one of this rank's stages: how many micro-batches are between forward and backward pass at once. */
+export function mostInFlight(actions: readonly Action[], stage: number): number {
+  let [now, most] = [0, 0]
+  for (const { kind, stage: at } of actions) {
+    if (at !== stage) continue
+    if (kind === 'forward') most = Math.max(most, ++now)
+    if (kind === 'backward') now--
+  }
+  return most
+}
+
 /** What `rank` does in one step. A recv stands one computation early: it only begins there, and the next one awaits it. */
 export function scheduleOf(name: ScheduleName, shape: Shape, rank: number): Action[] {
   const computing = computations[name](shape, rank)

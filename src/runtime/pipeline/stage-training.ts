@@ -6,6 +6,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { add } from '../../collectives/kernels/kernels.js'
 import type { Numbers, Spec } from '../../compiler/graph.js'
+import type { Cutting } from '../../compiler/recompute-cuts.js'
 import type { SessionOptions } from '../../compiler/session.js'
 import { type Slot, StageProgram } from '../../compiler/stage-program.js'
 import { LockstepError } from '../../errors.js'
@@ -50,6 +51,7 @@ export class StageTraining {
    * @param x of the first stage, one micro-batch; its numbers are not read
    * @param y the labels, of the last stage
    * @param before shape of the previous stage's output
+   * @param recompute to keep less of each micro-batch in flight
    */
   static async compile(
     stage: Stage,
@@ -57,6 +59,7 @@ export class StageTraining {
     losses: readonly Loss[],
     { x, y, before }: { x: readonly Input[]; y: readonly Input[]; before: readonly number[] | undefined },
     options: SessionOptions,
+    recompute?: Cutting,
   ): Promise<StageTraining> {
     const samples = x[0]?.spec.shape[0] ?? before![0]!
     const boundary = before && tf.variable(tf.zeros([...before]))
@@ -94,6 +97,7 @@ export class StageTraining {
           params: [...own.map(() => undefined), ...buffers.values],
           gradients: [...own.map(() => undefined), ...buffers.gradients],
           body,
+          recompute,
         },
         options,
       )
