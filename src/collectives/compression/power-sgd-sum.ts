@@ -12,7 +12,7 @@ import { type CompressedSum, pack, sizeOf, type TensorShape, totalOf, unpack } f
 import { hash } from './hash.js'
 import { addLowRank, timesSkinny, transposedTimesSkinny } from './low-rank.js'
 import { QuantisedSum } from './quantised-sum.js'
-import { floatsAndBytes } from './room.js'
+import { BLOCK_FLOATS, eachBlock, floatsAndBytes } from './room.js'
 
 interface Matrix {
   /** Which of the tensors it is. */
@@ -39,7 +39,8 @@ export class PowerSgdSum implements CompressedSum {
   /** Tensors that are summed as they are. */
   private readonly others: readonly number[]
   private readonly dense: Float32Array
-  private readonly gradient: Float32Array
+  /** Some rows of any matrix. */
+  private readonly block: Float32Array
   private readonly width: number
   private readonly sumP: Factors
   private readonly sumQ: Factors
@@ -58,12 +59,12 @@ export class PowerSgdSum implements CompressedSum {
     const { floats } = floatsAndBytes(
       [
         totalOf(this.others.map((i) => tensors[i]!)),
-        Math.max(0, ...large.map(({ rows, cols }) => rows * cols)),
+        Math.max(0, ...large.map(({ rows, cols }) => cols * rowsAtOnce(rows, cols))),
         ...large.flatMap(({ rows, cols }) => [rows * cols, rows * this.width, cols * this.width]),
       ],
       [],
     )
-    ;[this.dense, this.gradient] = floats as [Float32Array, Float32Array]
+    ;[this.dense, this.block] = floats as [Float32Array, Float32Array]
     this.matrices = large.map((shape, i) => {
       const [m, p, q] = floats.slice(2 + 3 * i) as [Float32Array, Float32Array, Float32Array]
       return { ...shape, m, p, q }
@@ -92,14 +93,15 @@ export class PowerSgdSum implements CompressedSum {
   }
 
   async sum(links: Communicator, tensors: readonly Float32Array[]): Promise<void> {
-    const { matrices, width, gradient, options } = this
+    const { matrices, width, block, options } = this
     const dense = this.sumOthers(links, tensors)
     for (const { tensor, rows, cols, m, p, q } of matrices) {
-      const own = gradient.subarray(0, m.length)
-      own.set(tensors[tensor]!)
       if (!options.feedback) m.fill(0)
-      add(m, own)
-      timesSkinny(p, m, q, rows, cols, width)
+      eachBlock(tensors[tensor]!, rowsOf(block, rows, cols), (part, start) => {
+        const [own, from] = [m.subarray(start, start + part.length), start / cols]
+        add(own, part)
+        timesSkinny(p.subarray(from * width), own, q, part.length / cols, cols, width)
+      })
     }
     await this.sumP.sum(links)
     for (const { rows, cols, m, p, q } of matrices) {
@@ -109,9 +111,14 @@ export class PowerSgdSum implements CompressedSum {
     }
     await this.sumQ.sum(links)
     for (const { tensor, rows, cols, p, q } of matrices) {
-      const sum = gradient.subarray(0, rows * cols).fill(0)
-      addLowRank(sum, p, q, rows, cols, width, 1)
-      tensors[tensor]!.set(sum)
+      const sum = tensors[tensor]!
+      for (let start = 0; start < sum.length; start += rowsOf(block, rows, cols).length) {
+        const part = rowsOf(block, rows, cols)
+          .subarray(0, sum.length - start)
+          .fill(0)
+        addLowRank(part, p.subarray((start / cols) * width), q, part.length / cols, cols, width, 1)
+        sum.set(part, start)
+      }
       refill(q, width, options.rank, tensor)
     }
     await dense
@@ -164,6 +171,13 @@ class Factors {
     }
   }
 }
+
+/** How many rows fit into a core's cache, in fours. */
+const rowsAtOnce = (rows: number, cols: number) =>
+  Math.min(rows, 4 * Math.max(1, Math.floor(BLOCK_FLOATS / 4 / cols)))
+
+const rowsOf = (block: Float32Array, rows: number, cols: number) =>
+  block.subarray(0, cols * rowsAtOnce(rows, cols))
 
 function matrixOf(tensor: TensorShape): { rows: number; cols: number } {
   const cols = tensor.shape.at(-1) ?? 1

@@ -16,3 +16,22 @@ export function floatsAndBytes(
     }),
   }
 }
+
+/** Floats that stay in a core's cache while several things are done with them. */
+export const BLOCK_FLOATS = 16 * 1024
+
+/**
+ * Copies `source` into `block`, as much as it holds at a time, and shows each part, with where it begins: numbers from elsewhere
+ * are then where the SIMD kernels reach them, and have not left the cache.
+ */
+export function eachBlock(
+  source: Float32Array,
+  block: Float32Array,
+  visit: (part: Float32Array, start: number) => void,
+): void {
+  for (let start = 0; start < source.length; start += block.length) {
+    const part = block.subarray(0, Math.min(block.length, source.length - start))
+    part.set(source.subarray(start, start + part.length))
+    visit(part, start)
+  }
+}

@@ -8,9 +8,9 @@
 import type { Communicator } from '../communicator.js'
 import { add, divide } from '../kernels/kernels.js'
 import { bytesOf, type Codec, wholeBlocks } from './codec.js'
-import { type CompressedSum, type Moment, pack, sizeOf, type TensorShape, unpack } from './compressor.js'
+import { type CompressedSum, type Moment, sizeOf, type TensorShape } from './compressor.js'
 import { accelerate } from './elementwise.js'
-import { floatsAndBytes } from './room.js'
+import { BLOCK_FLOATS, eachBlock, floatsAndBytes } from './room.js'
 import { largest, type Room, roomFor } from './select.js'
 
 export interface SparseOptions {
@@ -38,7 +38,7 @@ export class SparseSum implements CompressedSum {
   readonly state: Readonly<Record<string, Float32Array>>
   /** Where each tensor lies in the flat buffers. */
   private readonly parts: readonly Part[]
-  private readonly values: Float32Array
+  private readonly block: Float32Array
   /** What has not been sent yet. */
   private readonly kept: Float32Array
   private readonly velocity: Float32Array | undefined
@@ -65,12 +65,12 @@ export class SparseSum implements CompressedSum {
     const candidates = Math.max(...this.parts.map(({ start, end }, i) => roomFor(end - start, most[i]!)))
     const messageBytes = 4 * picks + bytesOf(codec, picks)
     const { floats, bytes } = floatsAndBytes(
-      [total, total, picks, candidates, momentum > 0 ? total : 0],
+      [Math.min(total, BLOCK_FLOATS), total, picks, candidates, momentum > 0 ? total : 0],
       [messageBytes, size * messageBytes, 4 * candidates, 4 * 2048],
     )
-    const [values, kept, picked, found, velocity] = floats as [Float32Array, ...Float32Array[]]
+    const [block, kept, picked, found, velocity] = floats as [Float32Array, ...Float32Array[]]
     const [message, messages, positions, counts] = bytes as [Uint8Array, ...Uint8Array[]]
-    this.values = values
+    this.block = block
     this.kept = kept!
     this.picked = picked!
     this.velocity = momentum > 0 ? velocity : undefined
@@ -84,21 +84,29 @@ export class SparseSum implements CompressedSum {
   }
 
   async sum(links: Communicator, tensors: readonly Float32Array[], { step, samples }: Moment): Promise<void> {
-    const { values, kept, velocity, size, options } = this
-    pack(values, tensors)
-    if (options.clipNorm > 0) clip(values, options.clipNorm * Math.sqrt(size) * samples)
+    const { kept, size, options } = this
+    const excess = options.clipNorm > 0 ? norm(tensors) / (options.clipNorm * Math.sqrt(size) * samples) : 0
     if (!options.feedback) kept.fill(0)
-    if (velocity) accelerate(velocity, kept, values, options.momentum)
-    else add(kept, values)
+    for (const [i, tensor] of tensors.entries()) this.keep(tensor, this.parts[i]!.start, excess)
     const counts = this.picks(step)
     const message = this.take(counts)
     const all = this.messages.subarray(0, size * message.length)
     all.set((await links.allGather(message)) as Uint8Array)
-    values.fill(0)
+    for (const tensor of tensors) tensor.fill(0)
     for (let rank = 0; rank < size; rank++) {
-      this.addPicks(counts, all.subarray(rank * message.length, (rank + 1) * message.length))
+      this.addPicks(tensors, counts, all.subarray(rank * message.length, (rank + 1) * message.length))
     }
-    unpack(tensors, values)
+  }
+
+  /** Adds a gradient, divided by `excess` if that is above 1, to what is kept of it from `at` on. */
+  private keep(gradient: Float32Array, at: number, excess: number): void {
+    const { kept, velocity, options } = this
+    eachBlock(gradient, this.block, (part, start) => {
+      const of = (array: Float32Array) => array.subarray(at + start, at + start + part.length)
+      if (excess > 1) divide(part, excess)
+      if (velocity) accelerate(of(velocity), of(kept), part, options.momentum)
+      else add(of(kept), part)
+    })
   }
 
   /** How many elements of each tensor are sent at `step`. */
@@ -128,13 +136,14 @@ export class SparseSum implements CompressedSum {
     return this.message.subarray(0, 4 * positions.length + codes.length)
   }
 
-  private addPicks(counts: readonly number[], message: Uint8Array): void {
-    const { values: sums } = this
+  private addPicks(tensors: readonly Float32Array[], counts: readonly number[], message: Uint8Array): void {
     const [positions, values, codes] = this.open(message, sumOf(counts))
     this.options.codec.decompress(values, codes)
-    positions.forEach((position, i) => {
-      sums[position]! += values[i]!
-    })
+    let at = 0
+    for (const [i, tensor] of tensors.entries()) {
+      const { start } = this.parts[i]!
+      for (const end = at + counts[i]!; at < end; at++) tensor[positions[at]! - start]! += values[at]!
+    }
   }
 
   /** A message of `count` picks: their positions, room for their values (whole blocks), and these as they travel. */
@@ -146,10 +155,8 @@ export class SparseSum implements CompressedSum {
   }
 }
 
-function clip(values: Float32Array, limit: number): void {
-  const norm = Math.sqrt(values.reduce((sum, value) => sum + value * value, 0))
-  if (norm > limit) divide(values, norm / limit)
-}
+const norm = (tensors: readonly Float32Array[]) =>
+  Math.sqrt(tensors.reduce((sum, tensor) => tensor.reduce((squares, x) => squares + x * x, sum), 0))
 
 const words = ({ buffer, byteOffset, length }: Uint8Array) =>
   new Uint32Array(buffer, byteOffset, Math.floor(length / 4))
