@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Network } from '../test/multi-host/network.js'
-import type { HostPlace, TrainingAnswer, TrainingOrder } from './hosts-rank.js'
+import type { HostPlace, Measured, TrainingAnswer, TrainingOrder } from './hosts-rank.js'
 
 /** A process that takes orders and answers each, one at a time. */
 export abstract class Worker<Order, Answer> {
@@ -75,7 +75,7 @@ export class Rank extends Worker<TrainingOrder, TrainingAnswer> {
   }
 }
 
-export class Peer extends Worker<object, { readonly medianMs: number }> {
+export class Peer extends Worker<object, Measured> {
   constructor(network: Network, rank: number, python: string, directory: string) {
     const script = fileURLToPath(new URL('hosts_torch.py', import.meta.url))
     const [command, ...args] = [...network.on(rank), python, script, directory]

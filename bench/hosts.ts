@@ -13,19 +13,26 @@ import { parseArgs } from 'node:util'
 import { formatTable } from '../src/observe/table.js'
 import { Network, whyNot } from '../test/multi-host/network.js'
 import { Peer, Rank } from './hosts-processes.js'
-import type { TrainingOrder } from './hosts-rank.js'
+import type { Measured, TrainingOrder } from './hosts-rank.js'
 import { pythons, torchVersion } from './peers.js'
 import { circumstances, rounded, saveResult } from './record.js'
 
 const BATCHES: Readonly<Record<string, number>> = { mlp: 128, cnn: 32, gpt: 16, resnet: 32, resnet18: 32 }
 const PEER = 'PyTorch DDP'
-const CONTENDERS: Readonly<Record<string, TrainingOrder['travel']>> = {
-  float32: { compression: 'none', overlap: 1 },
-  'float32 overlapped': { compression: 'none', overlap: 3 },
-  bfloat16: { compression: 'bfloat16', overlap: 3 },
-  int8: { compression: 'int8', overlap: 3 },
-  topk: { compression: 'topk:0.01', overlap: 3 },
-  powersgd: { compression: 'powersgd:4', overlap: 3 },
+/** With `+` the exchange goes on during the backward pass, in two segments. */
+const CONTENDERS: Readonly<Record<string, TrainingOrder['travel']>> = Object.fromEntries(
+  Object.entries({
+    ...{ float32: 'none', bfloat16: 'bfloat16', int8: 'int8' },
+    ...{ onebit: 'onebit', topk: 'topk:0.01', powersgd: 'powersgd:4' },
+  }).flatMap(([name, compression]) => [
+    [name, { compression, overlap: 1 }],
+    [`${name}+`, { compression, overlap: 2 }],
+  ]),
+)
+/** What is worth its time: a step of ResNet-18 takes seconds where four share two cores. */
+const USUAL = [PEER, 'float32', 'float32+', 'bfloat16+', 'int8+', 'topk', 'topk+', 'powersgd', 'powersgd+']
+const USUAL_OF: Readonly<Record<string, readonly string[]>> = {
+  resnet18: [PEER, 'float32', 'float32+', 'int8+', 'topk+'],
 }
 
 interface Row {
@@ -37,6 +44,9 @@ interface Row {
   /** Of as many ranks that exchange nothing. */
   readonly aloneMs: number
   readonly efficiency: number
+  /** Processor time of all threads of a rank, and of one that exchanges nothing. */
+  readonly cpuMs: number
+  readonly aloneCpuMs: number
   readonly bytesPerStep?: number
 }
 
@@ -52,7 +62,7 @@ const { values } = parseArgs({
     hosts: { type: 'string', default: '2,4' },
     models: { type: 'string', default: 'cnn,gpt,resnet18' },
     rates: { type: 'string', default: '1gbit,100mbit' },
-    only: { type: 'string', default: [PEER, ...Object.keys(CONTENDERS)].join() },
+    only: { type: 'string' },
     milliseconds: { type: 'string', default: '1000' },
     peers: { type: 'string' },
     save: { type: 'boolean', default: false },
@@ -77,10 +87,30 @@ for (const model of list(values.models)) {
   }
 }
 
-const head = ['model', 'hosts', 'rate', 'exchange', 'ms a step', 'without', 'efficiency', 'MB a step']
-const table = rows.map((row) => [
-  ...[row.model, `${row.hosts}`, row.rate, row.contender, row.stepMs.toFixed(1), row.aloneMs.toFixed(1)],
-  ...[percent(row.efficiency), row.bytesPerStep === undefined ? '' : (row.bytesPerStep / 1e6).toFixed(2)],
+const head = [
+  'model',
+  'hosts',
+  'rate',
+  'exchange',
+  'ms a step',
+  'alone',
+  'efficiency',
+  'CPU ms',
+  'alone',
+  'MB a step',
+]
+const table = rows.map(({ model, hosts, rate, contender, bytesPerStep, ...row }) => [
+  ...[
+    model,
+    `${hosts}`,
+    rate,
+    contender,
+    row.stepMs.toFixed(1),
+    row.aloneMs.toFixed(1),
+    percent(row.efficiency),
+  ],
+  ...[row.cpuMs.toFixed(1), row.aloneCpuMs.toFixed(1)],
+  bytesPerStep === undefined ? '' : (bytesPerStep / 1e6).toFixed(2),
 ])
 console.log(formatTable([head, ...table]).join('\n'))
 const command = `npm run -s bench:hosts -- ${process.argv.slice(2).join(' ')}`
@@ -90,44 +120,48 @@ process.exit(0)
 /** All contenders at all rates. Those who compute alone do so once: no rate slows them down. */
 async function measure({ network, ranks, peers }: Stage, model: string): Promise<Row[]> {
   const order = { model, batch: BATCHES[model]!, milliseconds }
-  const hosts = network.size
+  const alone = await all(ranks, { ...order, travel: undefined })
+  const peerAlone = peers.length > 0 ? await all(peers, { ...order, ddp: false }) : undefined
   const measured: Row[] = []
-  const alone = (await all(ranks, { ...order, travel: undefined })).medianMs
-  const peerAlone = peers.length > 0 ? (await all(peers, { ...order, ddp: false })).medianMs : 0
   for (const rate of list(values.rates)) {
     network.limit(rate)
-    const add = (contender: string, stepMs: number, aloneMs: number, bytesPerStep?: number) => {
-      const times = { stepMs: rounded(stepMs), aloneMs: rounded(aloneMs) }
-      const efficiency = rounded(aloneMs / stepMs, 3)
-      measured.push({
-        model,
-        hosts,
-        rate,
-        contender,
-        ...times,
-        efficiency,
-        ...(bytesPerStep && { bytesPerStep }),
-      })
-      console.error(
-        `${model}, ${hosts} hosts, ${rate}: ${contender} ${stepMs.toFixed(1)} ms a step, ${percent(efficiency)}`,
-      )
-    }
-    for (const contender of list(values.only)) {
-      if (contender === PEER) {
-        if (peers.length > 0) add(PEER, (await all(peers, { ...order, ddp: true })).medianMs, peerAlone)
-        continue
-      }
-      if (!Object.hasOwn(CONTENDERS, contender))
-        throw new Error(`--only ${contender}: expected ${[PEER, ...Object.keys(CONTENDERS)].join(', ')}`)
-      const { medianMs, bytesPerStep } = await all(ranks, { ...order, travel: CONTENDERS[contender] })
-      add(contender, medianMs, alone, bytesPerStep)
+    for (const contender of values.only?.split(',') ?? USUAL_OF[model] ?? USUAL) {
+      const isPeer = contender === PEER
+      if (isPeer && peerAlone === undefined) continue
+      const found: Measured = isPeer
+        ? await all(peers, { ...order, ddp: true })
+        : await all(ranks, { ...order, travel: travelOf(contender) })
+      const row = rowOf({ model, hosts: network.size, rate, contender }, found, isPeer ? peerAlone! : alone)
+      console.error(Object.values(row).join(' '))
+      measured.push(row)
     }
   }
   return measured
 }
 
+function rowOf(
+  what: Pick<Row, 'model' | 'hosts' | 'rate' | 'contender'>,
+  { medianMs, cpuMs, bytesPerStep }: Measured,
+  alone: Measured,
+): Row {
+  return {
+    ...what,
+    stepMs: rounded(medianMs),
+    aloneMs: rounded(alone.medianMs),
+    efficiency: rounded(alone.medianMs / medianMs, 3),
+    cpuMs: rounded(cpuMs),
+    aloneCpuMs: rounded(alone.cpuMs),
+    ...(bytesPerStep !== undefined && { bytesPerStep }),
+  }
+}
+
+function travelOf(contender: string): TrainingOrder['travel'] {
+  if (Object.hasOwn(CONTENDERS, contender)) return CONTENDERS[contender]
+  throw new Error(`--only ${contender}: expected ${[PEER, ...Object.keys(CONTENDERS)].join(', ')}`)
+}
+
 /** The mean over ranks: their throughputs add up. @throws when trained ranks do not hold the same parameters. */
-async function all<Order extends object, Answer extends { readonly medianMs: number }>(
+async function all<Order extends object, Answer extends Measured>(
   ranks: readonly { obey(order: Order): Promise<Answer> }[],
   order: Order,
 ): Promise<Answer> {
@@ -136,7 +170,8 @@ async function all<Order extends object, Answer extends { readonly medianMs: num
   if ((order as Partial<TrainingOrder>).travel !== undefined && hashes.size > 1)
     throw new Error(`ranks ended with different parameters: ${JSON.stringify(order)}`)
   const speed = answers.reduce((sum, { medianMs }) => sum + 1 / medianMs, 0) / answers.length
-  return { ...answers[0]!, medianMs: 1 / speed }
+  const cpuMs = answers.reduce((sum, answer) => sum + answer.cpuMs, 0) / answers.length
+  return { ...answers[0]!, medianMs: 1 / speed, cpuMs }
 }
 
 async function open(hosts: number): Promise<Stage> {

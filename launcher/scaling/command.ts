@@ -10,7 +10,16 @@ import { LockstepError } from '../../src/errors.js'
 import { formatTable } from '../../src/observe/table.js'
 import { measure } from './measure.js'
 import { type Kind, readOptions, USAGE } from './options.js'
-import { type Circumstances, crowding, HEADINGS, markdown, rowsOf, scalingOf, verdict } from './report.js'
+import {
+  type Circumstances,
+  crowding,
+  HEADINGS,
+  hiddenBehindPasses,
+  markdown,
+  rowsOf,
+  scalingOf,
+  verdict,
+} from './report.js'
 import type { Steps } from './steps.js'
 
 export async function run(argv: readonly string[]): Promise<number> {
@@ -50,7 +59,10 @@ export async function run(argv: readonly string[]): Promise<number> {
     }
     scalings.push(scalingOf(kind, batch, runs))
   }
-  const notes = [...scalings.map(verdict), crowding(options, cores)].filter((note) => note !== undefined)
+  const notes = [
+    ...scalings.flatMap((scaling) => [verdict(scaling), ...hiddenBehindPasses(scaling)]),
+    crowding(options, cores),
+  ].filter((note) => note !== undefined)
   const circumstances = circumstancesOf(argv)
   console.log([...formatTable([HEADINGS, ...scalings.flatMap(rowsOf)]), '', ...notes].join('\n'))
   if (json !== undefined) {

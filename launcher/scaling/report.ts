@@ -1,7 +1,7 @@
 /** Figures of scaling -> rows, lines and a Markdown page for people. Pure: where figures come from is measure's part. */
 import { amdahlShare, efficiency, gustafsonShare, type Point, percentile, speedUp } from './arithmetic.js'
 import type { Kind, ScalingOptions } from './options.js'
-import type { Steps } from './steps.js'
+import type { Hidden, Steps } from './steps.js'
 
 /** Where and when something was measured. */
 export interface Circumstances {
@@ -18,6 +18,7 @@ export interface Run extends Point {
   readonly speedUp: number
   readonly efficiency: number
   readonly communicationShare: number
+  readonly hidden: Hidden | undefined
   /** Of the time of a step, in ms. */
   readonly p50: number
   readonly p90: number
@@ -53,6 +54,7 @@ export function scalingOf(
       p90,
       p99,
       communicationShare: steps.communicationShare,
+      hidden: steps.hidden,
     }
   })
   const one = points.find(({ ranks }) => ranks === 1)!
@@ -92,6 +94,18 @@ export function verdict({ kind, runs, serialShare }: Scaling): string | undefine
   return kind === 'weak'
     ? share
     : `${share}: however many ranks, at most ${(1 / serialShare).toFixed(1)} times as fast`
+}
+
+/** For each number of ranks whose gradients travel during the backward pass, what that hides; none for all others. */
+export function hiddenBehindPasses({ kind, runs }: Scaling): string[] {
+  return runs.flatMap(({ ranks, hidden }) => {
+    if (hidden === undefined) return []
+    const { share, room } = hidden
+    return (
+      `${kind} scaling, ${ranks} ranks: the backward pass hides ${percent(share)} of what the exchange takes after it, of ` +
+      `${percent(room)} that it could hide`
+    )
+  })
 }
 
 /** Said where ranks do not have cores of their own. */

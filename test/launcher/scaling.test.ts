@@ -11,7 +11,7 @@ import {
   speedUp,
 } from '../../launcher/scaling/arithmetic.js'
 import { readOptions } from '../../launcher/scaling/options.js'
-import { crowding, markdown, scalingOf, verdict } from '../../launcher/scaling/report.js'
+import { crowding, hiddenBehindPasses, markdown, scalingOf, verdict } from '../../launcher/scaling/report.js'
 import { lastSteps } from '../../launcher/scaling/steps.js'
 import { LockstepError } from '../../src/errors.js'
 import { launch } from './launch.js'
@@ -73,6 +73,34 @@ describe('a timeline', () => {
       ...[event(1, 'exchange', 100_000, 12_000), step(1, 2, 95_000, 10_000), step(1, 3, 106_000, 20_000)],
     ]
     expect(lastSteps({ traceEvents }, 2)).toEqual({ ms: [10, 20], communicationShare: 15 / 60 })
+  })
+
+  it('says what of the exchange the backward pass hides, by the steps that tried it after the pass', () => {
+    const segment = (n: number, ts: number, dur: number) => ({
+      ...event(0, `segment ${n}`, ts, dur),
+      cat: 'pass',
+    })
+    const tried = [
+      event(0, 'tried after the backward pass: 20.0 ms a step', 0, 40_000),
+      ...[step(0, 1, 0, 20_000), event(0, 'exchange', 1000, 19_000)], // compiles
+      ...[step(0, 2, 20_000, 20_000), event(0, 'exchange', 30_000, 10_000)],
+    ]
+    const chosen = [
+      ...[step(0, 3, 50_000, 13_000), event(0, 'exchange', 60_000, 3000)],
+      ...[segment(1, 50_000, 6000), segment(2, 56_000, 3000), segment(3, 59_000, 1000)],
+    ]
+    const { hidden } = lastSteps({ traceEvents: [...tried, ...chosen] }, 1)
+    expect(hidden!.share).toBeCloseTo(0.7, 12)
+    expect(hidden!.room).toBeCloseTo(0.4, 12)
+    expect(lastSteps({ traceEvents: tried }, 1).hidden).toBeUndefined()
+    const run = { ranks: 2, steps: { ms: [13], communicationShare: 0.2, hidden } }
+    expect(
+      hiddenBehindPasses(
+        scalingOf('weak', 32, [{ ...run, ranks: 1, steps: { ...run.steps, hidden: undefined } }, run]),
+      ),
+    ).toEqual([
+      'weak scaling, 2 ranks: the backward pass hides 70.0 % of what the exchange takes after it, of 40.0 % that it could hide',
+    ])
   })
 })
 

@@ -258,6 +258,7 @@ test.each([
   [{ localSteps: { every: 2, warmUp: -1 } }, 'localSteps.warmUp is -1: expected a number of steps'],
   [{ localSteps: 2, zero: 1 }, 'zero is 1 with localSteps 2: ranks that differ cannot share state'],
   [{ localSteps: 2, overlap: 3 }, 'overlap is 3 with localSteps 2, where no gradients are exchanged'],
+  [{ localSteps: 2, lossScale: 8 }, 'a loss scale with localSteps 2'],
 ] as const)('%j is an error', async (options, message) => {
   const [error] = await failures(1, (world) =>
     world.ddp(tinyModel(), make({ optimizer: sgd(0.1), ...options })),
