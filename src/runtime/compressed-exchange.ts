@@ -44,14 +44,15 @@ export class CompressedExchange implements GradientExchange {
   private awaited: Awaited
   private sums: (Promise<void> | undefined)[] = []
   private before = 0
-  private logged = false
+  /** Bytes of a step that were told last. */
+  private told = Number.POSITIVE_INFINITY
   private readonly metrics = rankMetrics()
 
   /**
    * @param buffer stats, then gradients from `stats` on
    * @param tensors what lies in the gradients, in ascending order
    * @param bytes tensors travel together up to about so many
-   * @param log told once what is compressed, and what it brought
+   * @param log told what is compressed, and what it brings
    */
   constructor(
     private readonly links: Communicator,
@@ -160,7 +161,7 @@ export class CompressedExchange implements GradientExchange {
     }
   }
 
-  /** To the metrics at every step; in a line once, as soon as it brings something: a warm-up does not. */
+  /** To the metrics at every step; in a line as soon as it brings something, and again where a ramp-up brings more. */
   private report(sent: number): void {
     const { size } = this.links
     const elements = this.tensors.reduce((sum, { start, end }) => sum + end - start, 0)
@@ -168,8 +169,8 @@ export class CompressedExchange implements GradientExchange {
     const large = this.tensors.filter(isLarge)
     const compressed = large.reduce((sum, { start, end }) => sum + end - start, 0)
     this.metrics?.compressed(this.compressor.name, { ratio: plain / sent, share: compressed / elements })
-    if (this.logged || sent > 0.9 * plain) return
-    this.logged = true
+    if (sent > Math.min(0.9 * plain, this.told / 1.5)) return
+    this.told = sent
     this.log(
       `gradients travel as ${this.compressor.name}: ${large.length} of ${this.tensors.length} tensors, ` +
         `${((100 * compressed) / elements).toFixed(1)} % of ${elements} numbers; a rank sends ${mb(sent)} a step, ` +

@@ -38,6 +38,7 @@ interface Row {
 }
 
 const ratio: Range = { least: 1e-6, most: 1, usual: 0.01 }
+const rampup: Range = { least: 0, most: 1e9, usual: 0, whole: true }
 
 const quantised = (codec: Codec, feedback = false): Row => ({
   feedback,
@@ -53,13 +54,15 @@ export const COMPRESSORS: Readonly<Record<string, Row>> = {
   int4: quantised(int4, true),
   onebit: quantised(sign, true),
   topk: {
-    options: { value: ratio },
+    options: { value: ratio, rampup },
     feedback: true,
     chains: true,
     create:
-      ({ value }, feedback, codec = float32) =>
-      (tensors, size) =>
-        new SparseSum({ ratioAt: () => value!, codec, feedback, momentum: 0, clipNorm: 0 }, tensors, size),
+      ({ value, rampup }, feedback, codec = float32) =>
+      (tensors, size) => {
+        const ratioAt = (step: number) => rampedUp(value!, rampup!, step)
+        return new SparseSum({ ratioAt, codec, feedback, momentum: 0, clipNorm: 0 }, tensors, size)
+      },
   },
   randomk: {
     options: { value: ratio },
@@ -74,7 +77,7 @@ export const COMPRESSORS: Readonly<Record<string, Row>> = {
     options: {
       value: { ...ratio, usual: 0.001 },
       momentum: { least: 0, most: 0.9999, usual: 0.9 },
-      rampup: { least: 0, most: 1e9, usual: 0, whole: true },
+      rampup,
       clip: { least: 0, most: 1e9, usual: 0 },
     },
     feedback: true,

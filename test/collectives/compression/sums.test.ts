@@ -155,6 +155,13 @@ describe('bytes that a rank sends a step, against those of a ring in float32', (
   })
 })
 
+test('a ramp-up sends a quarter of all elements at first, and its share in the end', async () => {
+  const ring = 4 * ELEMENTS
+  const sent = async (steps: number) => (await run('topk:0.01,rampup=4', 2, steps)).bytes[0]! * steps
+  expect(ring / (await sent(1))).toBeCloseTo(2, 1)
+  expect(ring / ((await sent(6)) - (await sent(5)))).toBeCloseTo(50, 0)
+})
+
 test('a warm-up sums exactly', async () => {
   const { results } = await run('onebit,warmup=1', 2, 2)
   expect(norm(difference(results[0]!, exactSum(2, 1)))).toBeLessThan(1e-4)
@@ -172,7 +179,7 @@ describe('wrong uses', () => {
     ['topk:', 'the value after the colon is ""'],
     ['powersgd:1.5', 'expected a whole number from 1 to 64'],
     ['int8:4', 'int8 takes no value after a colon'],
-    ['topk,speed=3', 'topk has no option speed; expected the options warmup, feedback'],
+    ['topk,speed=3', 'topk has no option speed; expected the options rampup, warmup, feedback'],
     ['topk,feedback=maybe', 'feedback is "maybe"; expected on or off'],
     [
       'int8+float16',
