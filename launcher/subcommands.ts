@@ -28,10 +28,26 @@ export const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
     summary: 'writes a job for Slurm or Kubernetes: generate slurm [options] <script>',
     load: () => import('./generate.js'),
   },
+  consolidate: {
+    summary: 'makes one file of a checkpoint of many shards: consolidate <checkpoint> <out.safetensors>',
+    load: packageScript('consolidate'),
+  },
+  plan: {
+    summary:
+      'says what of a model fits on each rank, and how to train it: plan <model.ts> --ranks N --memory 8GiB',
+    load: packageScript('plan'),
+  },
   bench: {
     summary: 'bench scaling: how much faster more ranks are, with a report',
     load: () => import('./scaling/command.js'),
   },
+}
+
+function packageScript(name: string): Subcommand['load'] {
+  return async () => {
+    const { runPackageScript } = await import('./package-script.js')
+    return { run: (argv) => runPackageScript(name, argv) }
+  }
 }
 
 /** The subcommand that a command line begins with, if any. */

@@ -24,6 +24,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'src/runtime/': ['src/collectives/', 'src/compiler/', 'src/data/', 'src/observe/', 'src/errors.ts'],
   // Scripts that the launcher starts as it starts a user's: they do what those do.
   'src/bench/': ['src/runtime/', 'src/models/', 'src/errors.ts'],
+  'src/commands/': ['src/runtime/', 'src/observe/', 'src/errors.ts'],
   'launcher/': ['src/runtime/environment/', 'src/observe/', 'src/errors.ts'],
 }
 /** Tests and benchmarks may open any room; for what is built and shipped there are rules. */

@@ -248,6 +248,22 @@ export class Parameters {
 
 const UNSHARDED: Sharding = { level: 0, rank: 0, size: 1, unitFloats: 0, turns: 1 }
 
+/** Bytes of the buffers that `Parameters` would make, without making them. */
+export function bytesOfState(parameters: readonly Parameter[], slots: number, sharding = UNSHARDED) {
+  const { level, size, turns } = sharding
+  const { trainableFloats, allFloats, units } = layout(parameters, sharding)
+  const shard = trainableFloats / size
+  const turning = turns * Math.max(0, ...units.map(({ start, end }) => end - start))
+  const bytes = (floats: number) => floats * Float32Array.BYTES_PER_ELEMENT
+  return {
+    parameters: bytes(level < 3 ? allFloats : turning + allFloats - trainableFloats + shard),
+    gradients: bytes(STATS + (level < 2 ? trainableFloats : turning + shard)),
+    optimizer: bytes(slots * (level < 1 ? trainableFloats : shard)),
+    /** All that one reduction of the gradients adds up. */
+    reduced: bytes(STATS + trainableFloats),
+  }
+}
+
 /** Trainable tensors from 0 on, frozen ones after them; places in model order. */
 function layout(parameters: readonly Parameter[], { level, size, unitFloats }: Sharding) {
   const offsets = new Map<Parameter, number>()

@@ -26,7 +26,9 @@ const MAX_HEADER_BYTES = 100_000_000 // the reference implementation's bound
  * The bytes before the data, whose length is a multiple of 8, so that readers may map the tensors that follow.
  * @throws LockstepError when two tensors share a name, or one's name is the format's own `__metadata__`.
  */
-export function encodeHeader(tensors: readonly NamedTensor[]): Uint8Array {
+export function encodeHeader(
+  tensors: readonly (Omit<NamedTensor, 'data'> & { readonly data: { readonly byteLength: number } })[],
+): Uint8Array {
   let offset = 0
   const entries = new Map<string, object>()
   for (const { name, shape, data } of tensors) {
