@@ -1,13 +1,14 @@
-// Lets what tsc has written load CommonJS packages by require. Imported as modules, Node compiles each a second time to
-// tell which kind it is, and parses it for the names of its exports: a third of a rank's start went into that, most of it
-// for TensorFlow.js. (TypeScript's `import x = require()` is the same, but nothing that runs the source directly has it.)
+// Lets what tsc (or esbuild, for tests) has written load CommonJS packages by require. Imported as modules, Node compiles
+// each a second time to tell which kind it is, and parses it for the names of its exports: a third of a rank's start went
+// into that, most of it for TensorFlow.js. (TypeScript's `import x = require()` is the same, but nothing that runs the source
+// directly has it.)
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 const PACKAGES =
   '@tensorflow/tfjs-core|@tensorflow/tfjs-layers|@tensorflow/tfjs-backend-cpu|prom-client|protobufjs|ws'
-const IMPORT = new RegExp(`^import (?:\\* as (\\w+)|(\\w+)|(\\{[^}]*\\})) from '(${PACKAGES})';$`, 'gm')
-const EFFECT = new RegExp(`^import '(${PACKAGES})';$`, 'gm')
+const IMPORT = new RegExp(`^import (?:\\* as (\\w+)|(\\w+)|(\\{[^}]*\\})) from ['"](${PACKAGES})['"];$`, 'gm')
+const EFFECT = new RegExp(`^import ['"](${PACKAGES})['"];$`, 'gm')
 
 /** Rewrites all JavaScript in `directory`. A line stays a line, for stacks that name it. */
 export function requireCommonJs(directory) {
