@@ -69,9 +69,9 @@ export function carriedInFloat32(segments: readonly Segment[], { type }: Autocas
   return segments.map((segment) => ({
     ...segment,
     nodes: [
-      ...segment.carriedIn.filter(isHalf).map((name) => castNode(carried(name), name, type)),
+      ...segment.carriedIn.filter(isHalf).map((name, i) => castNode(carried(name), name, type, i)),
       ...segment.nodes,
-      ...segment.carriedOut.filter(isHalf).map((name) => castNode(name, carried(name), 'float32')),
+      ...segment.carriedOut.filter(isHalf).map((name, i) => castNode(name, carried(name), 'float32', i)),
     ],
     carriedIn: segment.carriedIn.map(carried),
     carriedOut: segment.carriedOut.map(carried),
@@ -166,15 +166,13 @@ class Casts {
   private cast(from: string, to: string, type: keyof typeof TYPES, reader?: OnnxNode): void {
     if (this.made.has(to)) return
     this.made.add(to)
-    this.nodes.push(castNode(from, to, type, reader?.name))
+    this.nodes.push(castNode(from, to, type, this.nodes.length, reader?.name))
   }
 }
 
 /** @param reader the name of the node that it is for, `layer/kernel#n`: a profile counts it to the same layer */
-function castNode(from: string, to: string, type: keyof typeof TYPES, reader = ''): OnnxNode {
-  const layer = reader.includes('/') ? `${reader.slice(0, reader.lastIndexOf('/'))}/` : ''
-  return {
-    ...{ name: `${layer}Cast#${to}`, op: 'Cast', inputs: [from], outputs: [to] },
-    attributes: { to: TYPES[type] },
-  }
+function castNode(from: string, to: string, type: keyof typeof TYPES, number: number, reader = ''): OnnxNode {
+  const layer = reader.slice(0, reader.lastIndexOf('/') + 1)
+  const name = `${layer}Cast#${number}`
+  return { name, op: 'Cast', inputs: [from], outputs: [to], attributes: { to: TYPES[type] } }
 }

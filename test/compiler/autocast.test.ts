@@ -155,6 +155,14 @@ test('softmax, norms, losses and sums compute in float32, a mask of -1e9 too', (
   expect(cast).not.toContain(masks[0]!.name)
 })
 
+test('casts are named after the layer that they are for, as a profile expects', () => {
+  const { nodes } = autocast(lower(simplify(trace(requestOf(GPT).request))), ROUNDED)
+  const ours = nodes.filter(({ outputs: [name] }) => /\/(half|rounded|exact)$/.test(name!))
+  const names = ours.filter(({ op }) => op === 'Cast').map(({ name }) => name!)
+  for (const name of names) expect(name).toMatch(/^(.+\/)?Cast#\d+$/)
+  expect(names.some((name) => name.startsWith('block0_attention (backward)/Cast#'))).toBe(true)
+})
+
 test('a sum that is written as a product with ones stays in float32', () => {
   const { nodes } = autocast(lower(simplify(trace(requestOf(GPT).request))), ROUNDED)
   const sums = nodes.filter(({ op, inputs }) => op === 'MatMul' && /^c\d+$/.test(inputs[0]!))

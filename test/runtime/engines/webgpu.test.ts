@@ -29,4 +29,18 @@ describe.skipIf(missing)(`on WebGPU${missing === undefined ? '' : `: ${missing}`
     },
     600_000,
   )
+
+  test('float16: near to float32, or one line that says what the device lacks (SwiftShader: shader-f16)', async () => {
+    const given = cases['convolutions and max-pooling']!
+    const webgpu = { engine: 'onnx', provider: 'webgpu' } as const
+    const half = await train(given, { ...webgpu, precision: 'float16' }, 1, 2).catch((error: Error) => error)
+    if (half instanceof Error) {
+      expect(half.message).toMatch(/^precision float16: onnxruntime's webgpu provider cannot .*f16/)
+      return
+    }
+    const whole = await train(given, webgpu, 1, 2)
+    half.losses.forEach((loss, i) => {
+      expect(Math.abs(loss - whole.losses[i]!)).toBeLessThan(1e-2)
+    })
+  }, 600_000)
 })
