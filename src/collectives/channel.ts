@@ -12,6 +12,8 @@ export interface Channel {
   readonly ranks: readonly number[]
   /** Behind a call in an error: empty for the world. */
   readonly name: string
+  /** Whether its operations shall go on while the caller's thread computes, however small they are. */
+  readonly background?: boolean
 }
 
 export function worldChannel(size: number): Channel {
@@ -22,11 +24,16 @@ export function worldChannel(size: number): Channel {
  * Members of `parent`, by their ranks in it. The same list may be made again (`instance` 1, 2, …): another channel,
  * if all of its members make it again.
  */
-export function groupChannel(parent: Channel, members: readonly number[], instance: number): Channel {
+export function groupChannel(
+  parent: Channel,
+  members: readonly number[],
+  instance: number,
+  background = false,
+): Channel {
   const ranks = members.map((member) => parent.ranks[member]!)
   return {
     id: identify(`${parent.id} group ${ranks.join()} ${instance}`),
-    ranks,
+    ...{ ranks, background },
     name: ` in the group of ranks ${ranks.join(', ')}`,
   }
 }

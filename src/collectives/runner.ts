@@ -14,7 +14,7 @@ import {
   checkRank,
   checkReduction,
 } from './checks.js'
-import type { Communicator, Numbers, ReduceOp } from './communicator.js'
+import type { Communicator, GroupOptions, Numbers, ReduceOp } from './communicator.js'
 import { identity } from './identity.js'
 import type { Runner } from './task.js'
 
@@ -170,14 +170,14 @@ export class CheckedCommunicator implements Communicator {
     await this.#runner.run({ call: { operation: 'barrier', dtype: 'uint8', count: 0 }, elements: 0 })
   }
 
-  group(ranks: readonly number[]): Communicator {
+  group(ranks: readonly number[], { background }: GroupOptions = {}): Communicator {
     this.#open('group')
     checkMembers(ranks, this.rank, this.size)
     if (ranks.length === 1) return new CheckedCommunicator(identity)
     const list = ranks.join()
     const instance = (this.#instances.get(list) ?? 0) + 1
     this.#instances.set(list, instance)
-    const channel = groupChannel(this.#channel, ranks, instance)
+    const channel = groupChannel(this.#channel, ranks, instance, background)
     return new CheckedCommunicator(this.#inner('group', channel), channel)
   }
 

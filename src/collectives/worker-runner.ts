@@ -1,7 +1,7 @@
 /**
  * Runs a rank's collectives in two places, each with links of its own: small ones in the caller's thread, since handing them
- * to another one and back takes longer than the operation; large ones in a worker, so that a rank that computes keeps
- * sending. Operations are numbered here, and run in the order they were called, wherever.
+ * to another one and back takes longer than the operation; large ones, and all of a background group, in a worker, so that a
+ * rank that computes keeps sending. Operations are numbered here, and run in the order they were called, wherever.
  */
 import { bytesPerElement, type Call } from './call.js'
 import type { Channel } from './channel.js'
@@ -48,7 +48,7 @@ export class WorkerRunner implements Runner {
   }
 
   run(task: Task): Promise<void> {
-    const near = isSmall(task.call, this.size)
+    const near = !this.#channel.background && isSmall(task.call, this.size)
     if (near !== this.#nearby) {
       this.#nearby = near
       this.#turn = this.#inFlight.size > 0 ? Promise.allSettled(this.#inFlight) : undefined

@@ -26,7 +26,10 @@ interface Part extends Bucket {
   /** What of it is compressed: its large tensors. */
   readonly tensors: readonly Float32Array[]
   readonly sum: CompressedSum
-  /** Of its own, so that buckets need not wait for each other in an order that all ranks keep. */
+  /**
+   * Of its own, so that buckets need not wait for each other in an order that all ranks keep; and in the background, as what is
+   * compressed is small.
+   */
   readonly links: Communicator
 }
 
@@ -70,7 +73,7 @@ export class CompressedExchange implements GradientExchange {
     this.parts = this.plan.map(({ start, end, positions }) => {
       const large = positions.map((position) => tensors[position]!).filter(isLarge)
       return {
-        ...{ start, end, tensors: large.map(view), links: everybody(links) },
+        ...{ start, end, tensors: large.map(view), links: everybody(links, { background: true }) },
         sum: large.length > 0 ? compressor.create(large, links.size) : NOTHING,
       }
     })

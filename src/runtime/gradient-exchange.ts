@@ -2,7 +2,7 @@
  * Sums a flat buffer over all ranks, bucket by bucket, so that the first buckets can be used while later ones are
  * still on the wire. It does not know what the numbers mean.
  */
-import type { Communicator } from '../collectives/communicator.js'
+import type { Communicator, GroupOptions } from '../collectives/communicator.js'
 import type { Moment } from '../collectives/compression/compressor.js'
 import type { Update } from '../compiler/program.js'
 import { type Bucket, equalBuckets } from './buckets.js'
@@ -53,8 +53,11 @@ export interface GradientExchange {
 }
 
 /** All of these ranks as a group, whose calls wait for no others and no others for them. */
-export const everybody = (links: Communicator): Communicator =>
-  links.group(Array.from({ length: links.size }, (_, rank) => rank))
+export const everybody = (links: Communicator, options: GroupOptions = {}): Communicator =>
+  links.group(
+    Array.from({ length: links.size }, (_, rank) => rank),
+    options,
+  )
 
 /** All-reduces of all buckets at once. */
 export class ExactExchange implements GradientExchange {

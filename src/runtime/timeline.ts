@@ -72,7 +72,8 @@ export class Timeline {
         const value: unknown = Reflect.get(target, key, target)
         if (typeof value !== 'function') return value
         const call = (...args: unknown[]): unknown => Reflect.apply(value, target, args)
-        if (key === 'group') return (ranks: readonly number[]) => this.traced(target.group(ranks))
+        if (key === 'group')
+          return (...args: Parameters<Communicator['group']>) => this.traced(target.group(...args))
         if (!CALLS.has(key)) return call
         return (...args: unknown[]) =>
           this.during('communication', String(key), () => call(...args) as Promise<unknown>, sizeOf(args))
