@@ -2,7 +2,7 @@
  * The package as its users have it, compiled from the source as it is now into a directory of its own: a launch takes a
  * quarter of what it takes from source, and nobody's dist/ is touched. As vitest's global setup: once for all tests.
  */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -31,6 +31,7 @@ export function compileInto(directory: string): string {
   writeFileSync(join(directory, 'package.json'), JSON.stringify(PACKAGE))
   writeFileSync(join(directory, 'tsconfig.json'), JSON.stringify(TSCONFIG))
   symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'))
+  cpSync(join(ROOT, 'test/launcher/fixtures'), join(directory, 'fixtures'), { recursive: true })
   return join(directory, 'launcher/main.js')
 }
 

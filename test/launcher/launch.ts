@@ -17,7 +17,9 @@ export interface Launched {
   readonly done: Promise<{ code: number | null; signal: string | null; stdout: string; stderr: string }>
 }
 
+/** A script: beside the compiled package, whose users it is one of. */
 export function fixture(name: string): string {
+  if (MAIN !== '') return join(dirname(MAIN), '../fixtures', name)
   return fileURLToPath(new URL(`./fixtures/${name}`, import.meta.url))
 }
 
