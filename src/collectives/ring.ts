@@ -9,6 +9,9 @@ import type { Links } from './links.js'
 import type { Combine } from './reduce.js'
 import { BLOCK_BYTES } from './wire/frame.js'
 
+/** Bytes that a rank sends ahead of what it receives: enough for any line, and the caches still hold them when they arrive. */
+const AHEAD_BYTES = 4 * 1024 * 1024
+
 export interface RingPass {
   /** The chunk that this rank sends to begin with. In step s it receives, and passes on, chunk `first` - 1 - s. */
   readonly first: number
@@ -28,6 +31,9 @@ export interface RingPass {
  *
  * A block is overwritten only by its own final value, which exists only after this rank's contribution has been
  * received by the next rank: so what `send` was given is never changed before it has left.
+ *
+ * A rank sends a few blocks ahead, and then one for each that it receives. Nobody waits for ever: of ranks that do not go on
+ * each has sent more blocks than it has received, so than the one before it has sent, which cannot be so all around.
  */
 export async function ringPass(links: Links, data: Numbers, pass: RingPass): Promise<void> {
   const { rank, size } = links
@@ -45,7 +51,13 @@ export async function ringPass(links: Links, data: Numbers, pass: RingPass): Pro
     }),
   ).flat()
 
-  for (const block of blocks(pass.first)) links.send(next, bytesOf(block))
+  const outgoing = blocks(pass.first)
+  let sent = 0
+  const sendUpTo = (count: number) => {
+    for (; sent < Math.min(count, outgoing.length); sent++) links.send(next, bytesOf(outgoing[sent]!))
+  }
+  const ahead = AHEAD_BYTES / BLOCK_BYTES
+  sendUpTo(ahead)
   await links.receiveEach(
     previous,
     incoming.map(({ block, scratch }) => bytesOf(scratch ?? block)),
@@ -53,7 +65,9 @@ export async function ringPass(links: Links, data: Numbers, pass: RingPass): Pro
       const { step, block, scratch } = incoming[index]!
       if (scratch) pass.combine!(block, scratch)
       if (step === pass.reduced - 1) pass.finish?.(block)
-      if (step < pass.steps - 1) links.send(next, bytesOf(block))
+      if (step < pass.steps - 1) outgoing.push(block)
+      const last = index === incoming.length - 1 // chunks may differ in their number of blocks
+      sendUpTo(last ? outgoing.length : ahead + index + 1)
     },
   )
 }

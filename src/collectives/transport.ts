@@ -23,8 +23,8 @@ export interface Transport {
   start(events: TransportEvents): void
   /**
    * Hands a header and its payload to the link to `peer`, in order and without waiting. Neither is copied: both stay
-   * as they are until `left` is called, which is when they have left this process or no longer can. `left` is never
-   * called before `write` returns.
+   * as they are until `left` is called, which is when they have left this process or no longer can: perhaps before
+   * `write` returns.
    */
   write(peer: number, header: Uint8Array, payload: Uint8Array, left: () => void): void
   /** Gives the link to `peer` up, in both directions and at once. */

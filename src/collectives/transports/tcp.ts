@@ -1,17 +1,22 @@
 /**
  * TCP connections. The receiver dials, because only a socket that this side made can be given `onread`, its own buffer to
- * read into, which is half as fast again as `data` events; an accepted one cannot.
+ * read into, which is half as fast again as `data` events; an accepted one cannot. Where system calls can be had
+ * (socket-calls.ts), large blocks are sent and received by those, and streams only wait.
  */
 import type { AddressInfo, ListenOptions, NetConnectOpts, Server, Socket } from 'node:net'
 import { connected, createListener, dial, type Protection } from '../wire/tls.js'
 import { type Door, LINGER_MS, type Receiving, type Sending } from './link.js'
 import type { Address } from './mesh.js'
+import { descriptorOf, loadSocketCalls, type SocketCalls } from './socket-calls.js'
 
 const READ_BYTES = 256 * 1024
+/** Reads of our own after one of the stream's: then others get a turn. */
+const READS = 16
 
 export class TcpDoor implements Door {
   readonly #protection: Protection
   #server: Server | undefined
+  #calls: SocketCalls | undefined
 
   constructor(protection: Protection) {
     this.#protection = protection
@@ -26,8 +31,9 @@ export class TcpDoor implements Door {
     return this.connect({ host, port })
   }
 
-  protected listen(where: ListenOptions, come: (sending: Sending) => void): Promise<Server> {
-    const server = createListener(this.#protection, (socket) => come(new TcpSending(socket)))
+  protected async listen(where: ListenOptions, come: (sending: Sending) => void): Promise<Server> {
+    this.#calls = await loadSocketCalls()
+    const server = createListener(this.#protection, (socket) => come(new TcpSending(socket, this.#calls)))
     this.#server = server
     return new Promise((resolve, reject) => {
       server.once('error', reject)
@@ -36,7 +42,7 @@ export class TcpDoor implements Door {
   }
 
   protected async connect(where: NetConnectOpts): Promise<Receiving> {
-    const receiving = new TcpReceiving(where, this.#protection)
+    const receiving = new TcpReceiving(where, this.#protection, this.#calls)
     await connected(receiving.stream)
     return receiving
   }
@@ -49,10 +55,12 @@ export class TcpDoor implements Door {
 class TcpReceiving implements Receiving {
   readonly stream: Socket
   readonly #buffer = Buffer.allocUnsafeSlow(READ_BYTES)
+  readonly #calls: SocketCalls | undefined
   #deliver: ((bytes: Uint8Array) => void) | undefined
   #space: () => Uint8Array | undefined = () => undefined
 
-  constructor(where: NetConnectOpts, protection: Protection) {
+  constructor(where: NetConnectOpts, protection: Protection, calls: SocketCalls | undefined) {
+    this.#calls = calls
     const onread = {
       // Asked after each read where the next one goes: straight to where the numbers are wanted, if that is known.
       buffer: () => this.#space() ?? this.#buffer,
@@ -90,15 +98,39 @@ class TcpReceiving implements Receiving {
     const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, count)
     if (!this.#deliver) return this.stream.push(Buffer.from(bytes))
     this.#deliver(bytes)
+    if (this.#calls) this.#readOn(this.#calls, this.#deliver)
     return true
   }
+
+  /** As long as it is known where the next bytes are wanted, and some are there. */
+  #readOn(calls: SocketCalls, deliver: (bytes: Uint8Array) => void): void {
+    for (let reads = 0; reads < READS; reads++) {
+      const space = this.#space()
+      const descriptor = space && descriptorOf(this.stream) // gone as soon as somebody has closed it
+      if (!space || descriptor === undefined) return
+      const count = calls.read(descriptor, space)
+      if (count > 0) deliver(space.subarray(0, count))
+      if (count < space.length) return
+    }
+  }
+}
+
+interface Letter {
+  readonly header: Uint8Array
+  readonly payload: Uint8Array
+  readonly left: () => void
 }
 
 class TcpSending implements Sending {
   readonly stream: Socket
+  readonly #calls: SocketCalls | undefined
+  /** The stream has something that the socket did not take. What comes after it waits here. */
+  #stalled = false
+  #queue: Letter[] = []
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, calls: SocketCalls | undefined) {
     this.stream = socket
+    this.#calls = calls
   }
 
   start(closed: () => void): void {
@@ -108,9 +140,31 @@ class TcpSending implements Sending {
   }
 
   write(header: Uint8Array, payload: Uint8Array, left: () => void): void {
+    if (!this.#calls) this.#stream(header, payload, left)
+    else if (this.#stalled) this.#queue.push({ header, payload, left })
+    else this.#send(this.#calls, { header, payload, left })
+  }
+
+  #send(calls: SocketCalls, { header, payload, left }: Letter): void {
+    const descriptor = descriptorOf(this.stream)
+    const sent = descriptor === undefined ? 0 : calls.write(descriptor, header, payload)
+    if (sent === header.length + payload.length) {
+      left()
+      return
+    }
+    this.#stalled = true
+    this.#stream(header.subarray(sent), payload.subarray(Math.max(0, sent - header.length)), () => {
+      this.#stalled = false
+      left()
+      while (!this.#stalled && this.#queue.length > 0) this.#send(calls, this.#queue.shift()!)
+    })
+  }
+
+  #stream(header: Uint8Array, payload: Uint8Array, left: () => void): void {
     const { stream } = this
     if (!stream.writable) queueMicrotask(left)
     else if (payload.length === 0) stream.write(header, left)
+    else if (header.length === 0) stream.write(payload, left)
     else {
       stream.cork()
       stream.write(header)
@@ -121,6 +175,7 @@ class TcpSending implements Sending {
 
   end(): Promise<void> {
     const { stream } = this
+    for (const { header, payload, left } of this.#queue.splice(0)) this.#stream(header, payload, left)
     return new Promise((resolve) => {
       if (stream.destroyed) return resolve()
       const timer = setTimeout(resolve, LINGER_MS)

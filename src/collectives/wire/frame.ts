@@ -9,7 +9,7 @@ import { REDUCE_OPS } from '../communicator.js'
 
 export const HEADER_BYTES = 40
 /** The largest payload of a data frame, in bytes. */
-export const BLOCK_BYTES = 128 * 1024
+export const BLOCK_BYTES = 256 * 1024
 /** The longest reason that an abort frame may carry, in bytes of UTF-8. */
 export const REASON_BYTES = 4096
 /**

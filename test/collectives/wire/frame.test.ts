@@ -95,7 +95,7 @@ describe('headers', () => {
     [15, 255, /channel is above 2\^53/],
     [23, 255, /sequence is above 2\^53/],
     [31, 255, /element count is above 2\^53/],
-    [39, 1, /announces \d+ bytes, a data frame has at most 131072/],
+    [39, 1, /announces \d+ bytes, a data frame has at most 262144/],
   ])('byte %i set to %i is told', (at, value, message) => {
     const call: Call = { operation: 'all_reduce', dtype: 'float32', count: 1, reduction: 'sum' }
     const header = encodeHeader({ kind: 'data', channel: 5, sequence: 1, call, length: 4 })
