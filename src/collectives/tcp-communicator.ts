@@ -31,7 +31,7 @@ export interface TcpOptions extends Protection {
   readonly host?: string
   /** How long connecting may take, and how long a collective may make no progress. */
   readonly timeoutMs?: number
-  /** Copies all numbers to the worker, as is done anyway where koffi is missing. */
+  /** Copies all numbers to the worker, as is done anyway where koffi is missing on any rank. */
   readonly staged?: boolean
 }
 
@@ -65,11 +65,13 @@ export async function connectTcpRunner(options: TcpOptions): Promise<Runner> {
     listening.catch(() => {}) // awaited below
     near = await listen(kind, mesh)
     const { address } = await listening
+    const card: Card = { ...address, inPlace: foreign !== undefined }
     await Promise.all([
-      exchange.set(`addr/${rank}`, JSON.stringify(address)),
+      exchange.set(`addr/${rank}`, JSON.stringify(card)),
       exchange.set(`near/${rank}`, JSON.stringify(near.address)),
     ])
     const [far, nearby] = await Promise.all([lookUpAll('addr', options), lookUpAll('near', options)])
+    if (!far.every(({ inPlace }) => inPlace)) link.alwaysStage()
     link.post({ type: 'connect', addresses: far })
     const [transport] = await Promise.all([near.connect(nearby), link.next('connected')])
     transport.unref?.() // what is in flight keeps the process alive, wherever that is
@@ -87,13 +89,19 @@ export async function connectTcpRunner(options: TcpOptions): Promise<Runner> {
   }
 }
 
-function lookUpAll(name: string, options: TcpOptions): Promise<Address[]> {
+/** What a rank publishes of its worker. */
+interface Card extends Address {
+  /** Whether it can use arrays where they are: how a large collective is cut depends on that, and must be the same on all. */
+  readonly inPlace?: boolean
+}
+
+function lookUpAll(name: string, options: TcpOptions): Promise<Card[]> {
   return Promise.all(
     Array.from({ length: options.size }, (_, peer) => lookUp(`${name}/${peer}`, peer, options)),
   )
 }
 
-async function lookUp(key: string, peer: number, options: TcpOptions): Promise<Address> {
+async function lookUp(key: string, peer: number, options: TcpOptions): Promise<Card> {
   const { rank, exchange, timeoutMs = 60_000 } = options
   let text: string
   try {
@@ -102,9 +110,9 @@ async function lookUp(key: string, peer: number, options: TcpOptions): Promise<A
     const what = `rank ${rank} waits for rank ${peer}, which has not said its address`
     throw new LockstepError(`${what}: ${(cause as Error).message}`, { cause })
   }
-  const { host, port } = JSON.parse(text) as Partial<Address>
+  const { host, port, inPlace } = JSON.parse(text) as Partial<Card>
   if (typeof host !== 'string' || typeof port !== 'number') {
     throw new LockstepError(`rank ${peer} published the address ${text}: expected {"host", "port"}`)
   }
-  return { host, port }
+  return { host, port, inPlace: inPlace === true }
 }

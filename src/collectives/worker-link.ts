@@ -40,7 +40,7 @@ export class WorkerLink {
   readonly #worker: Worker
   readonly #memory = new SharedArrayBuffer(STAGING_BYTES)
   readonly #staging = new Staging()
-  readonly #foreign: ForeignMemory | undefined
+  #foreign: ForeignMemory | undefined
   /** Arrays that the links may touch even now that their operations have failed. */
   readonly #held: Piece[] = []
   /** Operations in flight, here and in the worker. */
@@ -73,6 +73,11 @@ export class WorkerLink {
     this.#worker.on('message', (message: FromWorker) => this.#heard(message))
     this.#worker.on('error', (error) => this.#end(error))
     this.#worker.on('exit', () => this.#end(new Error(`the worker thread of rank ${this.rank} ended`)))
+  }
+
+  /** From now on no array is used where it is. */
+  alwaysStage(): void {
+    this.#foreign = undefined
   }
 
   /** `links` number the channel's operations. @returns the bytes handed to the links. */

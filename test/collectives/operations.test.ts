@@ -217,6 +217,17 @@ test('large arrays through staging memory, as where koffi is missing', async () 
   await closeAll(group)
 })
 
+test('one rank without koffi: all cut large arrays alike', async () => {
+  const exchange = mapExchange()
+  const group = await Promise.all(
+    [0, 1].map((rank) => connectTcp({ rank, size: 2, token: TOKEN, exchange, staged: rank === 1 })),
+  )
+  const data = group.map(({ rank }) => new Float32Array(2_200_000).fill(rank + 1)) // more than a piece
+  await Promise.all(group.map((rank, i) => rank.allReduce(data[i]!)))
+  for (const sums of data) expect(sums.findIndex((sum) => sum !== 3)).toBe(-1)
+  await closeAll(group)
+})
+
 /** 2.5 million floats: more than a piece (8 MiB), many blocks, several windows. */
 async function largeArrays(group: readonly Communicator[]): Promise<void> {
   const size = group.length
