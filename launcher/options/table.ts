@@ -41,7 +41,7 @@ export const TABLE = {
   transport: row(
     oneOf(TRANSPORTS),
     '<name>',
-    'auto (shared memory, else TCP), shm, tcp or ws (default: auto)',
+    'auto (shared memory, else sockets), shm, tcp, ws or unix (default: auto)',
   ),
   engine: row(
     oneOf(ENGINES),

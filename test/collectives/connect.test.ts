@@ -4,6 +4,7 @@
 import { createServer, type Server } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { expect, test } from 'vitest'
+import { connectRanks } from '../../src/collectives/connect.js'
 import { type AddressExchange, connectTcp } from '../../src/collectives/tcp-communicator.js'
 import { listen } from '../../src/collectives/transports/listen.js'
 import { TRANSPORT_KINDS } from '../../src/collectives/transports/mesh.js'
@@ -139,6 +140,30 @@ test('a WebSocket rank with another token is refused, and one that nobody answer
     connectTcp({ ...options, rank: 1, token: 'other' }),
   ])
   expect(error!.message).toMatch(/^rank 1 cannot join rank 0 at 127\.0\.0\.1:\d+: /)
+})
+
+test('Unix sockets on request', async () => {
+  const exchange = mapExchange()
+  const options = { size: 3, token: TOKEN, exchange, transport: 'unix' } as const
+  const group = await Promise.all([0, 1, 2].map((rank) => connectRanks({ ...options, rank })))
+  expect(JSON.parse(await exchange.get('addr/0', 0))).toMatchObject({ port: 0 })
+  for (const count of [1, 1000, 300_000]) {
+    const data = group.map(({ rank }) => new Float32Array(count).fill(rank + 1))
+    await Promise.all(group.map((rank, i) => rank.allReduce(data[i]!)))
+    for (const sums of data) expect(sums.every((sum) => sum === 6)).toBe(true)
+    await Promise.all(group.map((rank, i) => rank.broadcast(data[i]!.fill(i), 2)))
+    for (const copy of data) expect(copy.every((value) => value === 2)).toBe(true)
+  }
+  await closeAll(group)
+})
+
+test('Unix sockets between hosts are refused', async () => {
+  const options = { size: 2, token: TOKEN, exchange: mapExchange(), transport: 'unix' } as const
+  for (const error of await errorsOf([0, 1].map((rank) => connectRanks({ ...options, rank, node: rank })))) {
+    expect(error.message).toMatch(
+      /unix is for ranks of one host: rank 1 is not on that of rank 0; use auto or tcp/,
+    )
+  }
 })
 
 test('a web browser is told what is missing', async () => {

@@ -32,6 +32,10 @@ export const GROUPS: readonly GroupKind[] = [
   },
   { name: 'tcp', connect: (size, timeoutMs) => connected('tcp', size, timeoutMs) },
   { name: 'ws', connect: (size, timeoutMs) => connected('ws', size, timeoutMs) },
+  // All of TCP's code but for the address.
+  ...(process.env.SLOW
+    ? [{ name: 'unix', connect: (size: number, timeoutMs?: number) => connected('unix', size, timeoutMs) }]
+    : []),
   {
     // Not blocking, as all ranks are in one thread; buffers so small that most arrays go through them in pieces.
     name: 'shared memory',

@@ -36,7 +36,7 @@ export const DEFAULT_TIMEOUT_SECONDS = 60
 export const DEFAULT_ADDRESS = '127.0.0.1'
 
 /** `auto`: shared memory where all ranks can have it, else TCP. */
-export const TRANSPORTS = ['auto', 'shm', 'tcp', 'ws'] as const
+export const TRANSPORTS = ['auto', 'shm', 'tcp', 'ws', 'unix'] as const
 export type Transport = (typeof TRANSPORTS)[number]
 
 /** Which engine computes, over what the script asks for: `ddp-launch --engine`. Works without the launcher too. */

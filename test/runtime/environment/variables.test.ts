@@ -64,7 +64,7 @@ describe('environment of a rank', () => {
     ['LOCKSTEP_THREADS', '0', /LOCKSTEP_THREADS is "0"/],
     ['LOCKSTEP_TIMEOUT', '0', /LOCKSTEP_TIMEOUT is "0": expected a number of seconds above 0/],
     ['LOCKSTEP_TIMEOUT', '1.2.3', /LOCKSTEP_TIMEOUT/],
-    ['LOCKSTEP_TRANSPORT', 'mpi', /LOCKSTEP_TRANSPORT is "mpi": expected one of auto, shm, tcp, ws/],
+    ['LOCKSTEP_TRANSPORT', 'mpi', /LOCKSTEP_TRANSPORT is "mpi": expected one of auto, shm, tcp, ws, unix/],
   ])('refuses %s=%s in one line that names it', (name, value, message) => {
     const env = { ...rankVariables(environment), [name]: value }
     expect(() => readEnvironment(env)).toThrow(message)
