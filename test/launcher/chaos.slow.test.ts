@@ -21,8 +21,8 @@ const WAYS = ['SIGKILL', 'SIGTERM', 'SIGSTOP', 'throw', 'memory', 'exit'] as con
 /** How long after such a moment a rank fails, at most: start-up until the first step, others until they are over. */
 const MOMENTS = { 'start-up': undefined, step: 5, collective: 2, checkpoint: 40, shutdown: 60 }
 type Moment = keyof typeof MOMENTS
-/** How long ranks wait for one that is stopped. */
-const TIMEOUT_S = 2
+/** How long ranks wait for one that is stopped; for others, which may only be slow to start, longer. */
+const [TIMEOUT_S, PATIENT_S] = [2, 20]
 const SOON_MS = 5000
 
 const directory = mkdtempSync(join(tmpdir(), 'lockstep-chaos-'))
@@ -116,7 +116,8 @@ describe(`a rank that fails (${ROUNDS} rounds)`, () => {
         nth: isStart ? 1 : 1 + Math.floor(nth * moments[moment].count),
         delayMs: delay * (MOMENTS[moment] ?? moments.step.firstMs),
       }
-      const flags = ['--timeout', String(TIMEOUT_S), ...(restarts ? ['--max-restarts', '2'] : [])]
+      const timeout = way === 'SIGSTOP' ? TIMEOUT_S : PATIENT_S
+      const flags = ['--timeout', String(timeout), ...(restarts ? ['--max-restarts', '3'] : [])]
       const run = await train(`seed-${seed}`, flags, (file) => ({ ...plan, file }), background)
       const { here, code, stderr, sha256, endedAt, noted } = run
       const story = `${JSON.stringify(plan)}\n${stderr}`
