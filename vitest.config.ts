@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
-  // Tests run from source, as do the ranks they launch (tsconfig.source.json); only package.test.ts uses dist.
+  // Tests run from source, the jobs that they launch from what test/compiled.ts makes of it; only package.*.ts use dist.
   resolve: {
     alias: [{ find: /^lockstep$/, replacement: fileURLToPath(new URL('./src/index.ts', import.meta.url)) }],
   },
