@@ -127,6 +127,26 @@ describe('several nodes', () => {
     expect(stdout).toMatch(/world 2 restarts 1 sum/)
   })
 
+  it('take a node back that was silent: its launcher stops its ranks, and comes again', async () => {
+    const [port, here] = [await freePort(), fresh()]
+    const flags = ['--nnodes', '1:2', '--nproc', '1', '--max-restarts', '2', '--monitor-interval', '0.2']
+    const slowly = ['train.ts', here, '', '250'] as const
+    const home = node(port, [...flags, '--node-rank', '0'], ...slowly)
+    await eventually(() => isListening(port))
+    const away = node(port, flags, ...slowly)
+    await pids(away, 1)
+    away.child.kill('SIGSTOP')
+    await pids(home, 2) // alone
+    away.child.kill('SIGCONT')
+    const results = await Promise.all([home.done, away.done])
+    expect(results.map(({ code, stderr }) => code ?? stderr)).toEqual([0, 0])
+    expect(results[0]!.stderr).toMatch(
+      /node \S+ \(127\.0\.0\.1\) was lost: the connection with its launcher is silent/,
+    )
+    expect(results[1]!.stderr).toMatch(/ this node's ranks were stopped, and start again if it comes back /)
+    expect(results[0]!.stdout).toMatch(/world 2 restarts 1 sum/)
+  })
+
   it('end when one is asked to, with the signal', async () => {
     const port = await freePort()
     const flags = ['--nnodes', '2', '--nproc', '1']
