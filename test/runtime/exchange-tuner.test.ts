@@ -1,6 +1,11 @@
 /** How gradients are best exchanged is measured in the first steps; ranks agree, and what brings nothing is left alone. */
-import { expect, test } from 'vitest'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test, vi } from 'vitest'
+import { singleRank } from '../../src/collectives/single.js'
 import { ExchangeTuner, type Plan, TUNING_STEPS } from '../../src/runtime/exchange-tuner.js'
+import { timelineOf, trace } from '../../src/runtime/timeline.js'
 import { GROUPS } from '../collectives/groups.js'
 
 const MIB = 2 ** 20
@@ -65,4 +70,29 @@ test('overlap by hand: only buckets are tried; both by hand: nothing is', async 
   const fixed = new ExchangeTuner(link!, () => expect.unreachable(), 2, [MIB])
   for (let step = 0; step < 30; step++) await fixed.took(1)
   expect(fixed.plan).toEqual({ segments: 2, bucketBytes: MIB })
+})
+
+test('what was tried, what it took and what was chosen is in the timeline', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lockstep-tuner-'))
+  const said = vi.spyOn(console, 'error').mockImplementation(() => {})
+  try {
+    const file = join(directory, 'timeline.json')
+    const links = await trace(file, singleRank())
+    const tuner = new ExchangeTuner(links, () => {}, undefined, [4 * MIB])
+    for (let step = 0; step < 12; step++) await tuner.took(tuner.plan.segments === 2 ? 50 : 100)
+    await timelineOf(links)!.finish()
+    const { traceEvents } = JSON.parse(readFileSync(file, 'utf8')) as {
+      traceEvents: { name: string; ts: number; dur: number; cat?: string }[]
+    }
+    const events = traceEvents.filter(({ cat }) => cat === 'step')
+    expect(events.map(({ name, dur }) => [name, Math.round(dur)])).toEqual([
+      ['tried after the backward pass: 100.0 ms a step', 400_000],
+      ['tried during the backward pass, in 2 segments and buckets of 4 MiB: 50.0 ms a step', 200_000],
+      ['tried during the backward pass, in 4 segments and buckets of 4 MiB: 100.0 ms a step', 400_000],
+      ['chosen: during the backward pass, in 2 segments and buckets of 4 MiB, 50 % less time', 0],
+    ])
+  } finally {
+    said.mockRestore()
+    rmSync(directory, { recursive: true })
+  }
 })

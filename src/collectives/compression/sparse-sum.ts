@@ -129,10 +129,8 @@ export class SparseSum implements CompressedSum {
     })
     options.codec.compress(codes, values)
     options.codec.decompress(values, codes)
-    positions.forEach((position, i) => {
-      kept[position]! -= values[i]!
-      if (velocity) velocity[position] = 0
-    })
+    for (let i = 0; i < positions.length; i++) kept[positions[i]!]! -= values[i]!
+    if (velocity) for (const position of positions) velocity[position] = 0
     return this.message.subarray(0, 4 * positions.length + codes.length)
   }
 
