@@ -101,6 +101,7 @@ const ordering: Case[] = [
     tf.reverse(a, 1),
     tf.reverse(b),
   ]),
+  example('flipLeftRight', [fixed(floats([2, 3, 4, 2]))], (x) => tf.image.flipLeftRight(x)),
   example(
     'stridedSlice',
     [floats([4, 5])],

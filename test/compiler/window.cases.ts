@@ -1,8 +1,9 @@
 /** Cases of depthwise, dilated and three-dimensional convolution and pooling. */
 import * as tf from '@tensorflow/tfjs-core'
 import { type Case, example } from './case.js'
-import { fixed, floats, type TensorFunction } from './harness.js'
+import { fixed, floats, type TensorFunction, values } from './harness.js'
 
+const as3 = (x: tf.Tensor) => x as tf.Tensor3D
 const as5 = (x: tf.Tensor) => x as tf.Tensor5D
 const image = () => floats([2, 5, 4, 3])
 const volume = () => floats([2, 4, 5, 3, 2])
@@ -215,4 +216,23 @@ const pooling: Case[] = [
   ]),
 ]
 
-export const windowCases: readonly Case[] = [...dilated, ...depthwise, ...volumes, ...pooling]
+const dilation: Case[] = [
+  ...(['same', 'valid'] as const).flatMap((pad) =>
+    [1, 2].map((stride) =>
+      example(`dilation2d, ${pad}, stride ${stride}`, [image(), floats([3, 2, 3])], (x, filter) =>
+        tf.dilation2d(x, as3(filter), stride, pad),
+      ),
+    ),
+  ),
+  example('dilation2d, dilated', [floats([2, 7, 6, 2]), floats([2, 3, 2])], (x, filter) =>
+    tf.dilation2d(x, as3(filter), 1, 'same', [2, 1]),
+  ),
+  // Equal numbers: the first of them takes the gradient.
+  example(
+    'dilation2d of ties',
+    [values(Array(16).fill(1), [1, 4, 4, 1]), values([0, 0, 0, 0], [2, 2, 1])],
+    (x, filter) => tf.dilation2d(x, as3(filter), 1, 'valid'),
+  ),
+]
+
+export const windowCases: readonly Case[] = [...dilated, ...depthwise, ...volumes, ...pooling, ...dilation]

@@ -6,6 +6,7 @@ import type * as tf from '@tensorflow/tfjs-core'
 import { ownAgainOps } from './again.js'
 import { batchNormOps, ownBatchNormOps } from './batch-norm.js'
 import { convolutionOps } from './convolution.js'
+import { dilationOps } from './dilation.js'
 import { einsumOps } from './einsum.js'
 import { elementwiseOps } from './elementwise.js'
 import { ownExchangeOps } from './exchange.js'
@@ -30,6 +31,7 @@ type KernelName = {
 const covered = {
   ...batchNormOps,
   ...convolutionOps,
+  ...dilationOps,
   ...einsumOps,
   ...elementwiseOps,
   ...gatherOps,
@@ -52,12 +54,8 @@ const uncovered = [
   'CropAndResize',
   'DenseBincount',
   'Diag',
-  'Dilation2D',
-  'Dilation2DBackpropFilter',
-  'Dilation2DBackpropInput',
   'Draw',
   'FFT',
-  'FlipLeftRight',
   'FromPixels',
   'IFFT',
   'Imag',

@@ -8,17 +8,23 @@ import { NUMERIC, type Op } from './op.js'
 /** As far before the beginning as ONNX can be told. */
 const BEFORE_ALL = -(2 ** 31)
 
-const reverse: Op = {
+/** With the dimensions that `axesOf` says running backwards. */
+const reversed = (axesOf: (x: Value, attrs: unknown) => number[]): Op => ({
   inputs: ['x'],
   infer: ([x]) => [x!],
   lower: (b, node) => {
     const [x] = node.inputs as [Value]
-    const axes = tf.util.parseAxisParam((node.attrs as tf.ReverseAttrs).dims, [...x.shape])
+    const axes = axesOf(x, node.attrs)
     const all = (n: number) => b.ints(axes.map(() => n))
     const inputs = [b.plain(x), all(-1), all(BEFORE_ALL), b.ints(axes), all(-1)]
     b.define(node.outputs[0]!, axes.length === 0 ? b.plain(x) : b.add('Slice', inputs))
   },
-}
+})
+
+const reverse = reversed((x, attrs) => tf.util.parseAxisParam((attrs as tf.ReverseAttrs).dims, [...x.shape]))
+
+/** Of images, NHWC. */
+const flipLeftRight: Op = { ...reversed(() => [2]), inputs: ['image'] }
 
 function sliceInfo(x: Value, attrs: unknown) {
   const { begin, end, strides, beginMask, endMask, ellipsisMask, newAxisMask, shrinkAxisMask } =
@@ -217,6 +223,7 @@ function linSpace(attrs: unknown): Float32Array {
 export const rearrangeOps = {
   BatchToSpaceND: batchToSpace,
   DepthToSpace: depthToSpace,
+  FlipLeftRight: flipLeftRight,
   LinSpace: constant(linSpace),
   MirrorPad: mirrorPad,
   Range: constant(range),

@@ -21,21 +21,36 @@ export function gradientByTaps(
   input: Value,
   sliding: Sliding,
 ): string {
-  const { window, positions } = sliding
-  const { kernel_shape, strides, pads } = window
-  const taps = tapsOf(window)
+  const shares = sharesOfTaps(b, tapValues(b, input, sliding), maxima, gradient, input, sliding)
+  return spreadShares(b, shares, input, sliding)
+}
+
+/**
+ * What each tap gets of a maximum's gradient, [batch * channels, taps, ...positions]: the first that holds the maximum all.
+ * @param values what each tap has brought to the maximum, in NCHW
+ */
+export function sharesOfTaps(
+  b: Builder,
+  values: readonly string[],
+  maxima: string,
+  gradient: string,
+  input: Value,
+  { positions }: Sliding,
+): string {
   const images = input.shape[0]! * input.shape.at(-1)!
-  const perImage = (name: string, channels: number) => b.reshape(name, [images, channels, ...positions])
-  const values = b.add(
-    'Concat',
-    tapValues(b, input, sliding).map((tap) => perImage(tap, 1)),
-    { axis: 1 },
-  )
-  const isMaximum = b.add('Cast', [b.add('Equal', [values, perImage(maxima, 1)])], { to: onnxType.float32 })
+  const perImage = (name: string) => b.reshape(name, [images, 1, ...positions])
+  const all = b.add('Concat', values.map(perImage), { axis: 1 })
+  const isMaximum = b.add('Cast', [b.add('Equal', [all, perImage(maxima)])], { to: onnxType.float32 })
   const before = b.add('CumSum', [isMaximum, b.constant('int64', [], BigInt64Array.of(1n))], { exclusive: 1 })
   const isFirst = b.add('Mul', [isMaximum, b.add('Relu', [b.add('Sub', [b.scalar(1), before])])])
-  const shares = b.add('Mul', [isFirst, perImage(gradient, 1)])
-  // Filter k is one at tap k: the transposed convolution puts each share back to where its tap had looked.
+  return b.add('Mul', [isFirst, perImage(gradient)])
+}
+
+/** Each tap's shares put back to where it had looked, and added up there: in NCHW. */
+export function spreadShares(b: Builder, shares: string, input: Value, sliding: Sliding): string {
+  const { kernel_shape, strides, pads, dilations } = sliding.window
+  const taps = tapsOf(sliding.window)
+  // Filter k is one at tap k.
   const filters = new Float32Array(taps.length ** 2)
   for (let k = 0; k < taps.length; k++) filters[k * taps.length + k] = 1
   const oneHot = b.constant('float32', [taps.length, 1, ...kernel_shape], filters)
@@ -43,13 +58,14 @@ export function gradientByTaps(
     kernel_shape,
     strides,
     pads,
+    dilations,
     output_padding: unreached(sliding),
   })
   return b.reshape(spread, [input.shape[0]!, input.shape.at(-1)!, ...sliding.image])
 }
 
 /** For each tap the pixels that it sees, [batch, channels, ...positions]; beyond the image it sees the lowest number. */
-function tapValues(b: Builder, input: Value, { window, positions }: Sliding): string[] {
+export function tapValues(b: Builder, input: Value, { window, positions }: Sliding): string[] {
   const { pads, strides } = window
   const axes = b.ints(strides.map((_, i) => i + 2))
   const padded = [0, 0, ...pads.slice(0, strides.length), 0, 0, ...pads.slice(strides.length)]
