@@ -17,13 +17,15 @@ export function processState(pid: number): string | undefined {
   }
 }
 
-/** Calls `found` once, when the process has been stopped for `patienceMs` on end. @returns what ends the watch. */
+/**
+ * Calls `found` once, when the process has been stopped for `patienceMs` on end. By looks, not by the clock: who stops the
+ * whole job for a while (Slurm's suspend) stops this process, too. @returns what ends the watch.
+ */
 export function watchForStop(pid: number, patienceMs: number, found: () => void): () => void {
-  let since: number | undefined
+  let looks = 0
   const timer = setInterval(() => {
-    if (processState(pid) !== 'T') since = undefined
-    else since ??= Date.now()
-    if (since === undefined || Date.now() - since < patienceMs) return
+    looks = processState(pid) === 'T' ? looks + 1 : 0
+    if (looks * LOOK_MS < patienceMs) return
     clearInterval(timer)
     found()
   }, LOOK_MS)
