@@ -16,6 +16,8 @@ const kinds = {
   ddp: (world: World, given: Recompute) => world.ddp(model(), { ...options(), ...given }),
   'ddp, segments': (world: World, given: Recompute) =>
     world.ddp(model(), { ...options(), overlap: 3, ...given }),
+  bfloat16: (world: World, given: Recompute) =>
+    world.ddp(model(), { ...options(), precision: 'bfloat16', ...given }),
   'ZeRO 3': (world: World, given: Recompute) => world.ddp(model(), { ...options(), zero: 3, ...given }),
   'tensor parallelism': (world: World, given: Recompute) =>
     world.tensorParallel(model(), { ...options(), tp: 2, plan: GPT_PLAN, ...given }),

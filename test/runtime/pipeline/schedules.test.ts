@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import {
   type Action,
   checkSchedule,
+  mostInFlight,
   SCHEDULES,
   type ScheduleName,
   scheduleOf,
@@ -23,6 +24,13 @@ const passes = (actions: readonly Action[], stages = false) =>
       ({ kind, stage, microBatch }) => `${kind[0]!.toUpperCase()}${microBatch}${stages ? `@${stage}` : ''}`,
     )
     .join(' ')
+
+test('in flight: all with gpipe, as many as stages follow and its own with 1f1b', () => {
+  const most = (schedule: ScheduleName) =>
+    [0, 1, 2, 3].map((rank) => mostInFlight(scheduleOf(schedule, shapeOf(4, 6), rank), rank))
+  expect(most('gpipe')).toEqual([6, 6, 6, 6])
+  expect(most('1f1b')).toEqual([4, 3, 2, 1])
+})
 
 describe('order', () => {
   test('gpipe: forwards, then backwards', () => {
