@@ -36,7 +36,7 @@ export interface Memory {
   /** With pipelines also their sums over micro-batches. */
   readonly gradients: number
   readonly optimizer: number
-  /** What a pass keeps and needs besides at its fullest moment. */
+  /** What a pass keeps and needs besides, in onnxruntime's arena. */
   readonly activations: number
   /** The TensorFlow.js model's own weights, which every rank has whole. */
   readonly model: number
@@ -93,7 +93,7 @@ export class Estimator {
   /** @returns undefined where the model cannot be shared or cut so. */
   async estimate(mesh: Mesh): Promise<Estimate | undefined> {
     try {
-      return mesh.pp === 1 ? this.unstaged(mesh) : await this.staged(mesh)
+      return await (mesh.pp === 1 ? this.unstaged(mesh) : this.staged(mesh))
     } catch (error) {
       // Data parallelism takes every model that trains at all.
       if (mesh.pp * mesh.tp > 1 && error instanceof LockstepError) return undefined
@@ -101,9 +101,9 @@ export class Estimator {
     }
   }
 
-  private unstaged(mesh: Mesh): Estimate {
+  private async unstaged(mesh: Mesh): Promise<Estimate> {
     const { dp, tp } = mesh
-    const pass = this.pass(tp, this.batch / dp)
+    const pass = await this.pass(tp, this.batch / dp)
     const state = this.state(this.model(tp).parameters, mesh)
     const rounds = mesh.zero === 3 ? 3 : 2
     const reduced = (allReduceBytes(state.reduced, dp) * rounds) / 2
@@ -118,7 +118,7 @@ export class Estimator {
   private async staged(mesh: Mesh): Promise<Estimate> {
     const { dp, pp, tp, microBatches } = mesh
     const samples = this.batch / dp / microBatches
-    const pass = this.pass(tp, samples)
+    const pass = await this.pass(tp, samples)
     const stages = await this.stages(mesh)
     const border = (stage: Stage | undefined) =>
       stage === undefined || stage.isLast ? 0 : 4 * boundaryShape(stage, samples).reduce((a, b) => a * b, 1)
@@ -179,9 +179,9 @@ export class Estimator {
     return known
   }
 
-  private pass(tp: number, samples: number): Pass {
+  private async pass(tp: number, samples: number): Promise<Pass> {
     const key = `${tp} ${samples}`
-    const known = this.passes.get(key) ?? passOf(this.model(tp), this.subject, samples)
+    const known = this.passes.get(key) ?? (await passOf(this.model(tp), this.subject, samples))
     this.passes.set(key, known)
     return known
   }

@@ -1,9 +1,9 @@
-/** What a forward and backward pass fills and sends, by tracing it: on symbols, so that no model is too large for it. */
+/** What a forward and backward pass fills and sends, by compiling it; it is not run, so no batch is too large. */
 import * as tf from '@tensorflow/tfjs-core'
 import { LayersModel } from '@tensorflow/tfjs-layers'
 import { SMALL_BYTES } from '../../collectives/all-reduce.js'
 import { type Spec, sizeOf } from '../../compiler/graph.js'
-import { isBackward, keptBytes, type Lifetime, lifetimes, peakBytes } from '../../compiler/liveness.js'
+import { arenaBytes, keptBytes, type Liveness, livenessOf } from '../../compiler/liveness.js'
 import { EXCHANGE } from '../../compiler/ops/exchange.js'
 import { simplify } from '../../compiler/simplify.js'
 import { trace } from '../../compiler/trace.js'
@@ -22,16 +22,13 @@ export function rankModel({ model: source, loss, plan }: PlanSubject, tp: number
   return split.derive(modelOf(source, split.losses(losses)))
 }
 
-export interface Pass {
-  readonly values: readonly Lifetime[]
-  /** The number of the last kernel of the forward half. */
-  readonly forwardEnd: number
+export interface Pass extends Liveness {
   /** Of each exchange with the ranks that share the layers. */
   readonly exchanges: readonly { readonly bytes: number; readonly layer: string | undefined }[]
 }
 
 /** Of so many samples. */
-export function passOf(model: Model, { x, y }: PlanSubject, samples: number): Pass {
+export async function passOf(model: Model, { x, y }: PlanSubject, samples: number): Promise<Pass> {
   const [features, labels] = readBatch(model, x, y)
   const resized = ({ spec: { shape, dtype } }: { spec: Spec }): Spec => {
     return { dtype, shape: [samples, ...shape.slice(1)] }
@@ -49,10 +46,8 @@ export function passOf(model: Model, { x, y }: PlanSubject, samples: number): Pa
     },
   })
   const graph = simplify(traced)
-  const firstBackward = graph.nodes.findIndex(isBackward)
   return {
-    values: lifetimes(graph),
-    forwardEnd: (firstBackward === -1 ? graph.nodes.length : firstBackward) - 1,
+    ...(await livenessOf(graph)),
     exchanges: graph.nodes
       .filter(({ kernel }) => kernel === EXCHANGE)
       .map(({ outputs: [value], layer }) => ({ bytes: 4 * sizeOf(value!.shape), layer })),
@@ -67,8 +62,8 @@ export function partOfPass(pass: Pass, layers: ReadonlySet<string>, rest: boolea
 }
 
 /** With so many passes gone forward and not yet back. */
-export function activationBytes({ values, forwardEnd }: Pass, inFlight = 1): number {
-  return peakBytes(values) + (inFlight - 1) * keptBytes(values, forwardEnd)
+export function activationBytes({ values, lossAt }: Pass, inFlight = 1): number {
+  return arenaBytes(values) + (inFlight - 1) * keptBytes(values, lossAt)
 }
 
 /** What a rank sends of an all-reduce: by recursive doubling where it is small, else around a ring. */
