@@ -15,11 +15,15 @@ const READS = 16
 
 export class TcpDoor implements Door {
   readonly #protection: Protection
+  readonly #streams: boolean
   #server: Server | undefined
   #calls: SocketCalls | undefined
 
-  constructor(protection: Protection) {
+  /** `streams`: does without system calls. */
+  constructor(protection: Protection, streams = false) {
     this.#protection = protection
+    // What is encrypted has to go through the stream, and then all of it may at once.
+    this.#streams = streams || protection.tls !== undefined
   }
 
   async open(host: string, come: (sending: Sending) => void): Promise<Address> {
@@ -32,7 +36,7 @@ export class TcpDoor implements Door {
   }
 
   protected async listen(where: ListenOptions, come: (sending: Sending) => void): Promise<Server> {
-    this.#calls = await loadSocketCalls()
+    if (!this.#streams) this.#calls = await loadSocketCalls()
     const server = createListener(this.#protection, (socket) => come(new TcpSending(socket, this.#calls)))
     this.#server = server
     return new Promise((resolve, reject) => {
