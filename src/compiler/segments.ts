@@ -26,13 +26,18 @@ export interface Segment {
  * @param gradients which of the outputs, with how many bytes each counts
  */
 export function cut(
-  { onnx, nodes, ends, exchanges }: Lowered,
+  { onnx, nodes: all, ends, exchanges }: Lowered,
   gradients: ReadonlyMap<string, number>,
   count: number | readonly (readonly string[])[],
 ): Segment[] {
+  const views = count === 1 && exchanges.size === 0 ? new Map() : viewsOf(all, onnx)
+  const nodes = all.filter(({ outputs }) => !views.has(outputs[0]!))
   const madeAt = new Map(nodes.flatMap((node, i) => node.outputs.map((name) => [name, i] as const)))
   // What is exchanged is there after the exchange.
-  const readyAt = ({ inputs: [name] }: OnnxNode) => (madeAt.get(name!) ?? 0) + Number(exchanges.has(name!))
+  const readyAt = ({ inputs }: OnnxNode) => {
+    const name = seenBy(inputs[0]!, views)
+    return (madeAt.get(name) ?? 0) + Number(exchanges.has(name))
+  }
   const readiness = new Map(ends.map((end) => [end.outputs[0]!, readyAt(end)]))
   const borders =
     exchanges.size > 0
@@ -66,8 +71,44 @@ export function cut(
     const own = nodes.slice(start, end)
     const ownEnds = ends.filter((node) => segmentOf.get(node) === i)
     const later = [...nodes.slice(end), ...ends.filter((node) => segmentOf.get(node)! > i)]
-    return pieceOf(onnx, own, ownEnds, (name) => madeAt.has(name), later)
+    const isMade = (name: string) => madeAt.has(name)
+    return pieceOf(onnx, withViews(own, ownEnds, views), ownEnds, isMade, withViews(later, [], views))
   })
+}
+
+/** Nodes that copy nothing, by what they make: a segment that reads it makes it again, and carried it would be a copy. */
+export function viewsOf(
+  nodes: readonly OnnxNode[],
+  { constants }: Lowered['onnx'],
+): ReadonlyMap<string, OnnxNode> {
+  const known = new Set(constants.map(({ name }) => name))
+  const views = nodes.filter(({ op, inputs }) => op === 'Reshape' && known.has(inputs[1]!))
+  return new Map(views.map((node) => [node.outputs[0]!, node]))
+}
+
+/** What `name` is a view of. */
+export function seenBy(name: string, views: ReadonlyMap<string, OnnxNode>): string {
+  const view = views.get(name)
+  return view === undefined ? name : seenBy(view.inputs[0]!, views)
+}
+
+/** The nodes, and before the first of them or of `ends` that reads a view the node that makes it. */
+export function withViews(
+  nodes: readonly OnnxNode[],
+  ends: readonly OnnxNode[],
+  views: ReadonlyMap<string, OnnxNode>,
+): OnnxNode[] {
+  const placed = new Set<OnnxNode>()
+  const visit = (node: OnnxNode) => {
+    for (const name of node.inputs) {
+      const view = views.get(name)
+      if (view !== undefined && !placed.has(view)) visit(view)
+    }
+    placed.add(node)
+  }
+  for (const node of [...nodes, ...ends]) visit(node)
+  for (const end of ends) placed.delete(end)
+  return [...placed]
 }
 
 /**

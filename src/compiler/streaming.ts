@@ -5,7 +5,7 @@
  */
 import type { Lowered } from './lower.js'
 import type { OnnxNode } from './onnx.js'
-import { pieceOf, type Segment } from './segments.js'
+import { pieceOf, type Segment, seenBy, viewsOf, withViews } from './segments.js'
 
 export interface Streaming {
   /** Trainable variables that come together, by position. */
@@ -47,7 +47,8 @@ export function cutStreamed(
 ): StreamPlan {
   const unitOf = new Map(units.flatMap(({ params }, unit) => params.map((name) => [name, unit] as const)))
   const laidOut = layoutsOf(nodes, unitOf, new Set(onnx.constants.map(({ name }) => name)))
-  const own = nodes.filter(({ outputs }) => !laidOut.has(outputs[0]!))
+  const remade = new Map([...viewsOf(nodes, onnx), ...laidOut])
+  const own = nodes.filter(({ outputs }) => !remade.has(outputs[0]!))
   const unitsRead = (node: OnnxNode) => new Set(node.inputs.flatMap((name) => unitOf.get(name) ?? []))
 
   // A segment goes on until a node reads a unit that is not among those of the segment.
@@ -63,7 +64,7 @@ export function cutStreamed(
     for (const name of node.outputs) madeIn.set(name, needs.length - 1)
   }
   // Each unit's gradients in a segment of its own, as they share a place: those made early wait.
-  const readyIn = (end: OnnxNode) => madeIn.get(end.inputs[0]!) ?? 0
+  const readyIn = (end: OnnxNode) => madeIn.get(seenBy(end.inputs[0]!, remade)) ?? 0
   const dueIn = new Map<string, number>()
   let due = -1
   for (const { gradients } of units.toReversed()) {
@@ -80,8 +81,8 @@ export function cutStreamed(
   const segments = needs.map((_, segment) => {
     const [mine, myEnds] = [within(own, segment), within(ends, segment)]
     const later = [...own, ...ends].filter((node) => segmentOf.get(node)! > segment)
-    const withLayouts = [...layoutsFor([...mine, ...myEnds], laidOut), ...mine]
-    return pieceOf(onnx, withLayouts, myEnds, (name) => madeIn.has(name), later)
+    const isMade = (name: string) => madeIn.has(name)
+    return pieceOf(onnx, withViews(mine, myEnds, remade), myEnds, isMade, withViews(later, [], remade))
   })
   const { loads, held } = placesFor(needs, ahead)
   const places = segments.map(
@@ -113,21 +114,6 @@ function layoutsOf(
     }
   }
   return found
-}
-
-/** The layouts that `nodes` read, and those that these read, each after what it reads. */
-function layoutsFor(nodes: readonly OnnxNode[], laidOut: ReadonlyMap<string, OnnxNode>): OnnxNode[] {
-  const found = new Set<OnnxNode>()
-  const visit = (node: OnnxNode) => {
-    for (const name of node.inputs) {
-      const layout = laidOut.get(name)
-      if (layout === undefined || found.has(layout)) continue
-      visit(layout)
-      found.add(layout)
-    }
-  }
-  for (const node of nodes) visit(node)
-  return [...found]
 }
 
 /** Which unit goes where, and when: as few places as the segments need. */
