@@ -4,10 +4,12 @@
  *
  *   npm run -s bench:engines -- [--tfjs DIR] [--models mlp,cnn] [--backends cpu,wasm,tensorflow] [--rounds N] [--save]
  *
+ * --save replaces the rows measured here, and no others.
  * --tfjs: a project in which @tensorflow/tfjs-node and @tensorflow/tfjs-backend-wasm are installed. What does not run
  * (wasm has no gradients of convolutions) is left out, visibly.
  */
 import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { formatTable } from '../src/observe/table.js'
@@ -54,7 +56,21 @@ const heading = ['model', 'backend', 'Lockstep, min ms', 'TensorFlow.js, min ms'
 console.log(formatTable([heading, ...table]).join('\n'))
 if (values.save) {
   const command = `npm run -s bench:engines -- ${process.argv.slice(2).join(' ')}`
-  saveResult('engines', { ...circumstances(command), threads: 1, unit: 'ms of processor time', rows })
+  const fresh = rows.map((row) => ({ ...row, command }))
+  const all = [...savedRows().filter((old) => !rows.some((row) => isSame(row, old))), ...fresh]
+  saveResult('engines', { ...circumstances(command), threads: 1, unit: 'ms of processor time', rows: all })
+}
+
+type SavedRow = Row & { readonly command?: string }
+
+function isSame(a: Row, b: Row): boolean {
+  return a.model === b.model && a.backend === b.backend
+}
+
+/** Rows of earlier runs: a run of some models and backends replaces those, and no others. */
+function savedRows(): SavedRow[] {
+  const path = new URL('results/engines.json', import.meta.url)
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as { rows: SavedRow[] }).rows : []
 }
 
 /** Over all rounds; a backend that takes seconds a step gets one round. */
