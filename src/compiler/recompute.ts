@@ -21,7 +21,7 @@ interface Repeated {
   readonly segment: number
 }
 
-/** The graph that keeps less for its backward pass; `graph` itself where nothing would be saved. */
+/** The graph that keeps less for its backward pass; as it was where nothing would be saved. */
 export function recomputed(graph: KernelGraph, request: RecomputeRequest): KernelGraph {
   const forward = nodesFor(graph, request.forward)
   const backward = graph.nodes.filter((node) => !forward.has(node))
