@@ -59,6 +59,7 @@ export {
 } from './runtime/optimizers/index.js'
 export type { Pipeline, PipelineOptions, PipelineStepResult } from './runtime/pipeline/pipeline.js'
 export type { ScheduleName } from './runtime/pipeline/schedules.js'
+export type { PlanSubject } from './runtime/planner/subject.js'
 export type { LossScaleOptions } from './runtime/precision/loss-scale.js'
 export type { ProfileOptions } from './runtime/profile.js'
 export type { SplitPlan } from './runtime/tensor-parallel/plan.js'
