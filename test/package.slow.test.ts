@@ -98,7 +98,7 @@ describe('the packed package, installed in an empty project', () => {
     expect(results[0].paramsSha256).toBe(results[1].paramsSha256)
   })
 
-  it('has types that resolve and hold', async () => {
+  it('has types that resolve and hold', { timeout: 180_000 }, async () => {
     // Not skipLibCheck, for that would skip our declarations too; those of TensorFlow.js do not pass.
     const { stdout } = await run(process.execPath, [TSC, '--pretty', 'false']).catch((error) => error)
     expect(stdout).toContain('node_modules/@tensorflow/')

@@ -113,6 +113,28 @@ describe('ranks without a launcher', () => {
     expect(await joinDirectly(env)).toBeUndefined()
   })
 
+  it.each([
+    ['encrypt with LOCKSTEP_TLS', ['auto', 'auto'], [0, 0], /^world 2 restarts \S+ sum /m],
+    [
+      'say who does not',
+      ['auto', 'off'],
+      [2, 2],
+      /127\.0\.0\.1 was refused: the other end does not speak TLS/,
+    ],
+  ])('%s', async (_, modes, codes, message) => {
+    const [port, here] = [await freePort(), fresh()]
+    const where = { LOCKSTEP_MASTER_ADDR: '127.0.0.1', LOCKSTEP_MASTER_PORT: port, LOCKSTEP_TIMEOUT: '20' }
+    const ranks = modes.map((mode, rank) =>
+      run(process.execPath, ['--import', 'tsx', fixture('train.ts'), here], {
+        ...{ OMPI_COMM_WORLD_SIZE: '2', OMPI_COMM_WORLD_LOCAL_SIZE: '1', OMPI_COMM_WORLD_RANK: `${rank}` },
+        ...{ ...where, LOCKSTEP_TRANSPORT: 'tcp', LOCKSTEP_TLS: mode },
+      }),
+    )
+    const results = await Promise.all(ranks)
+    expect(results.map(({ code }) => code)).toEqual(codes)
+    expect(results.map(({ output }) => output).join('')).toMatch(message)
+  })
+
   it('say when the port is taken', async () => {
     const server = createServer().listen(0, '127.0.0.1')
     await once(server, 'listening')
