@@ -14,7 +14,7 @@ export interface RankOrder {
   readonly worldSize: number
   readonly port: number
   readonly token: string
-  readonly transport: 'shm' | 'tcp' | 'ws'
+  readonly transport: 'shm' | 'tcp' | 'ws' | 'unix'
   readonly tls?: 'token'
   /** Whether the arrays lie in memory that all ranks see, if the transport has any. */
   readonly share: boolean

@@ -1,7 +1,7 @@
 /**
  * How long does an all-reduce (float32, sum) take, by transport, world size and bytes, beside Gloo and Open MPI?
  *
- *   npm run -s bench:allreduce -- --nproc 2 --transport shm|tcp|ws --sizes 4KiB,4MiB,64MiB --json
+ *   npm run -s bench:allreduce -- --nproc 2 --transport shm|tcp|ws|unix --sizes 4KiB,4MiB,64MiB --json
  *     [--tls] [--from arena|private] [--bind] [--rounds N] [--peers DIR] [--save NAME]
  *
  * Bandwidths are nccl-tests': algbw = bytes / time, busbw = algbw × 2 (N - 1) / N, in 10^9 bytes a second. The median is
@@ -45,7 +45,9 @@ const { values } = parseArgs({
 })
 const worldSize = Number(values.nproc)
 require(Number.isInteger(worldSize) && worldSize > 0, '--nproc', values.nproc, 'a number of processes')
-require(['shm', 'tcp', 'ws'].includes(values.transport), '--transport', values.transport, 'shm, tcp or ws')
+require(['shm', 'tcp', 'ws', 'unix'].includes(
+  values.transport,
+), '--transport', values.transport, 'shm, tcp, ws or unix')
 require(!values.tls || values.transport !== 'shm', '--tls with --transport', 'shm', 'tcp or ws')
 require(['arena', 'private'].includes(values.from), '--from', values.from, 'arena or private')
 const sizes = values.sizes.split(',').map(parseBytes)
@@ -76,7 +78,7 @@ async function ours(): Promise<Measured[]> {
       worldSize,
       port: store.port,
       token,
-      transport: values.transport as 'shm' | 'tcp' | 'ws',
+      transport: values.transport as RankOrder['transport'],
       ...(values.tls && { tls: 'token' }),
       share: values.from === 'arena',
       bind: values.bind,

@@ -31,7 +31,7 @@ export interface TcpOptions extends Protection {
   readonly host?: string
   /** How long connecting may take, and how long a collective may make no progress. */
   readonly timeoutMs?: number
-  /** Copies all numbers to the worker, as is done anyway where koffi is missing on any rank. */
+  /** Does without koffi, as where it is missing: copies numbers to the worker, and leaves sockets to Node's streams. */
   readonly staged?: boolean
 }
 
@@ -57,7 +57,7 @@ export async function connectTcpRunner(options: TcpOptions): Promise<Runner> {
     staged = false,
   } = options
   const foreign = staged ? undefined : await loadForeignMemory()
-  const mesh = { rank, size, token, tls, host, timeoutMs }
+  const mesh = { rank, size, token, tls, host, timeoutMs, streams: staged }
   const link = new WorkerLink({ ...mesh, kind }, foreign)
   let near: Mesh | undefined
   try {

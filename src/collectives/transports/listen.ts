@@ -1,7 +1,6 @@
 /**
  * The transports that have addresses, by name: a new one is a row here.
  */
-import type { Protection } from '../wire/tls.js'
 import type { Door } from './link.js'
 import { LinkMesh } from './link-mesh.js'
 import type { Mesh, MeshOptions, TransportKind } from './mesh.js'
@@ -9,11 +8,11 @@ import { TcpDoor } from './tcp.js'
 import { UnixDoor } from './unix.js'
 import { WebSocketDoor } from './websocket.js'
 
-const DOORS: Readonly<Record<TransportKind, (protection: Protection) => Door>> = {
-  tcp: (protection) => new TcpDoor(protection),
-  ws: (protection) => new WebSocketDoor(protection),
+const DOORS: Readonly<Record<TransportKind, (options: MeshOptions) => Door>> = {
+  tcp: (options) => new TcpDoor(options, options.streams),
+  ws: (options) => new WebSocketDoor(options),
   // Does not leave the host.
-  unix: ({ token }) => new UnixDoor({ token }),
+  unix: ({ token, streams }) => new UnixDoor({ token }, streams),
 }
 
 /** @throws LockstepError when `options.host` is no address of this host. */

@@ -14,6 +14,8 @@ export interface MeshOptions extends Protection {
   readonly host: string
   /** How long all ranks together have to connect, in milliseconds. */
   readonly timeoutMs: number
+  /** Leaves sockets to Node's streams, as is done anyway where koffi is missing or they are encrypted. */
+  readonly streams?: boolean
 }
 
 /** Of a Unix socket the path, and port 0. */
