@@ -30,7 +30,7 @@ const CONTENDERS: Readonly<Record<string, TrainingOrder['travel']>> = Object.fro
   ]),
 )
 /** What is worth its time: a step of ResNet-18 takes seconds where four share two cores. */
-const USUAL = [PEER, 'float32', 'float32+', 'bfloat16+', 'int8+', 'topk', 'topk+', 'powersgd', 'powersgd+']
+const USUAL = [PEER, ...Object.keys(CONTENDERS).filter((name) => !name.startsWith('onebit'))]
 const USUAL_OF: Readonly<Record<string, readonly string[]>> = {
   resnet18: [PEER, 'float32', 'float32+', 'int8+', 'topk+'],
 }
