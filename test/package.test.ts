@@ -24,10 +24,13 @@ describe('the package', () => {
   })
 
   it('holds what runs, its types and its documents, and nothing else', () => {
-    const options = { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] } as const
-    const [{ files }] = JSON.parse(
-      execFileSync('npm', ['pack', '--dry-run', '--ignore-scripts', '--json'], options),
-    )
+    const pack = ['pack', '--dry-run', '--ignore-scripts', '--json']
+    const listing = execFileSync('npm', pack, {
+      cwd: ROOT,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    const [{ files }] = JSON.parse(listing)
     const paths: string[] = files.map(({ path }: { path: string }) => path)
     const expected =
       /^(package\.json|README\.md|LICENSE|docs\/.+\.(md|svg)|deploy\/.+|scripts\/link-tfjs-node\.mjs|dist\/(src|launcher)\/.+(\.js|\.d\.ts))$/
