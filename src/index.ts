@@ -57,7 +57,8 @@ export {
   stepDecay,
   type UpdateArgs,
 } from './runtime/optimizers/index.js'
-export type { Pipeline, PipelineOptions, PipelineStepResult } from './runtime/pipeline/pipeline.js'
+export type { PipelineOptions } from './runtime/pipeline/options.js'
+export type { Pipeline, PipelineStepResult } from './runtime/pipeline/pipeline.js'
 export type { ScheduleName } from './runtime/pipeline/schedules.js'
 export type { PlanSubject } from './runtime/planner/subject.js'
 export type { LossScaleOptions } from './runtime/precision/loss-scale.js'

@@ -7,7 +7,6 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../../collectives/communicator.js'
-import type { Provider } from '../../compiler/onnxruntime.js'
 import { Program } from '../../compiler/program.js'
 import { resolveProvider } from '../../compiler/providers.js'
 import type { Recompute } from '../../compiler/recompute-cuts.js'
@@ -18,48 +17,25 @@ import { type BatchInputs, readBatch, readFeatures } from '../batch.js'
 import type { JsonObject } from '../checkpoint/checkpoints.js'
 import { DdpCheckpoints, type LoadOptions, type SaveOptions } from '../ddp-checkpoint.js'
 import type { EvaluationBatch, EvaluationResult, StepResult } from '../ddp-options.js'
-import { optionsOf } from '../engines/choose.js'
 import { Constraints } from '../engines/onnx-constraints.js'
-import { type RecomputeOption, recomputeOf } from '../engines/recompute.js'
-import { readEngine } from '../environment/variables.js'
+import { recomputeOf } from '../engines/recompute.js'
 import { averageOverRanks } from '../gradient-exchange.js'
 import { meshState } from '../held-state.js'
 import { rankMetrics } from '../metrics.js'
-import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import type { Optimizer } from '../optimizers/index.js'
 import { Parameters } from '../parameters.js'
 import { joinClocks, type StepClock } from '../step-clock.js'
-import { checkOptimizer } from '../tensor-parallel/plan.js'
 import { type Timeline, timelineOf } from '../timeline.js'
-import { checkZero, type Sharding } from '../zero/level.js'
 import { evaluatePipeline, predictPipeline } from './evaluate.js'
 import { execute, type Handlers, type Times } from './executor.js'
 import { handlersOf } from './handlers.js'
 import { StageLinks } from './links.js'
 import { microBatchesOf } from './micro-batches.js'
+import { checkedOptimizer, type PipelineOptions, providerOf, refuseTied, shardingOver } from './options.js'
 import { OwnStages, stagesOn } from './own-stages.js'
-import { type Plan, type PlanOptions, planOf } from './plan.js'
+import { type Plan, planOf } from './plan.js'
 import { Update } from './update.js'
 import { WholeModel } from './whole-model.js'
-
-/** Of a unit in which gradients and parameters travel with ZeRO. */
-const UNIT_FLOATS = 2 ** 20
-
-export interface PipelineOptions extends PlanOptions {
-  /** One of Lockstep's, or one of tf.train that has an equal here. */
-  readonly optimizer: Optimizer | tf.Optimizer
-  /** Of dropout and other random layers. */
-  readonly seed?: number
-  /** 1: ranks that hold the same layers share the optimizer's state (ZeRO); 0 (default): each has all of it. */
-  readonly zero?: 0 | 1
-  /** Where onnxruntime computes; `auto` (default): on CUDA where it is installed and starts, else on the cpu. */
-  readonly provider?: Provider | 'auto'
-  /**
-   * Keep little of each micro-batch between its passes, and compute the rest again (docs/recompute.md): less memory for one
-   * forward pass more. True: where least is needed; or into how many segments each stage is cut at most.
-   */
-  readonly recompute?: RecomputeOption
-}
 
 export interface PipelineStepResult extends StepResult {
   /** Share of the ranks' time in this step's schedule in which they computed no pass. */
@@ -111,20 +87,8 @@ export class Pipeline {
     options: PipelineOptions,
     threads: number,
   ): Promise<Pipeline> {
-    const { seed = 0, microBatches, zero = 0, tp = 1 } = options
-    if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
-    const optimizer = optimizerOf(options.optimizer)
-    if (optimizer.granularity === 'model' && optimizer.givenNorm === undefined)
-      throw new LockstepError(
-        `optimizer ${optimizer.name} takes the whole model's gradients at once, of which a rank of a pipeline has only its ` +
-          'own: use one without a bound on them, or clipByGlobalNorm outermost',
-      )
-    checkOptimizer(optimizer, tp)
-    checkZero(zero, {}, optimizer)
-    if (zero > 1)
-      throw new LockstepError(
-        `zero is ${zero} in a pipeline: expected 0 or 1; 2 and 3 would exchange gradients or parameters for every micro-batch`,
-      )
+    const { seed = 0, microBatches, zero = 0 } = options
+    const optimizer = checkedOptimizer(options)
     const session = { threads, provider: await resolveProvider(providerOf(options)) }
     const plan = await planOf(links, source, options, session)
     const parameters = new Parameters(
@@ -336,29 +300,4 @@ export class Pipeline {
         'and infinities in that batch; parameters are as before this step',
     )
   }
-}
-
-/** `ddp-launch --engine` goes before the script's options. */
-function providerOf({ provider = 'auto' }: PipelineOptions): Provider | 'auto' {
-  const setting = readEngine()
-  if (setting === undefined) return provider
-  const wanted = optionsOf(setting)
-  if (wanted.engine === 'tfjs')
-    throw new LockstepError(
-      '--engine is tfjs, and a pipeline needs compiled stages: leave it out, or use world.ddp()',
-    )
-  return wanted.provider ?? 'auto'
-}
-
-function shardingOver({ rank, size }: Communicator, zero: 0 | 1): Sharding {
-  return { level: size === 1 ? 0 : zero, rank, size, unitFloats: UNIT_FLOATS, turns: 1 }
-}
-
-/** A norm of shards would count such weights once on each of their ranks. */
-function refuseTied({ placements }: Plan, { name }: Optimizer): void {
-  const tied = placements.find(({ owners }) => owners.length > 1)
-  if (tied === undefined) return
-  throw new LockstepError(
-    `optimizer ${name} with zero 1, and stages that share weight ${tied.parameter.name}: expected one of the three; leave zero out`,
-  )
 }

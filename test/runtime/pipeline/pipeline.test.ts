@@ -17,7 +17,7 @@ import { gpt } from '../../../src/models/gpt.js'
 import { residualBlocks } from '../../../src/models/resnet.js'
 import { glorotFrom } from '../../../src/models/seeds.js'
 import { adam, clipByGlobalNorm, type Optimizer, sgd } from '../../../src/runtime/optimizers/index.js'
-import type { PipelineOptions } from '../../../src/runtime/pipeline/pipeline.js'
+import type { PipelineOptions } from '../../../src/runtime/pipeline/options.js'
 import type { World } from '../../../src/runtime/world.js'
 import { asRanks, failures, samples, tinyModel } from '../ranks.js'
 
