@@ -41,7 +41,7 @@ interface Contender {
  * the momentum of what it sends, and wants more.
  */
 const SETTINGS = {
-  mnist: { steps: 300, lr: 0.02, dgcLr: 0.02, batch: 64, model: 'cnn', source: flags.data ?? '-' },
+  mnist: { steps: 300, lr: 0.02, dgcLr: 0.06, batch: 64, model: 'cnn', source: flags.data ?? '-' },
   text: { steps: 400, lr: 0.03, dgcLr: 0.1, batch: 8, model: 'gpt', source: flags.text ?? '-' },
 } as const
 
