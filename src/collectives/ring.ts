@@ -10,7 +10,7 @@ import type { Combine } from './reduce.js'
 import { BLOCK_BYTES } from './wire/frame.js'
 
 /** Bytes that a rank sends ahead of what it receives: enough for any line, and the caches still hold them when they arrive. */
-const AHEAD_BYTES = 4 * 1024 * 1024
+const AHEAD_BYTES = 2 * 1024 * 1024
 
 export interface RingPass {
   /** The chunk that this rank sends to begin with. In step s it receives, and passes on, chunk `first` - 1 - s. */

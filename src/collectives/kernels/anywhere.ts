@@ -7,7 +7,7 @@ import { Arena } from './arena.js'
 type Kernel = (dst: Float32Array, src: Float32Array) => void
 
 /** Floats copied at a time: they stay in the second-level cache until they are copied back. Fewer leave views as garbage. */
-const PART = 16_384
+const PART = 32_768
 const ROOM_BYTES = 2 * 1024 * 1024
 
 interface Memory {
