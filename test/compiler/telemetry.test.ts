@@ -18,6 +18,7 @@ test('a session leaves nothing in the home and temporary directories', () => {
       const graph = { nodes, constants: [], inputs: [value('x')], outputs: [value('y')] }
       const session = await Session.create(graph, { threads: 1 })
       session.bindInputs(new Map([['x', Float32Array.of(1)]]))
+      session.bindOutputs(new Map([['y', new Float32Array(1)]]))
       await session.run()
       await session.release()`
     const env = { PATH: process.env.PATH, HOME: directory, TMPDIR: directory, TSX_DISABLE_CACHE: '1' }
