@@ -43,7 +43,7 @@ export function pairChannel(parent: Channel, from: number, to: number): Channel 
   const ranks = [parent.ranks[from]!, parent.ranks[to]!]
   return {
     id: identify(`${parent.id} pair ${ranks.join()}`),
-    ranks,
+    ...{ ranks, background: parent.background ?? false },
     name: ` from rank ${ranks[0]} to rank ${ranks[1]}${parent.name}`,
   }
 }

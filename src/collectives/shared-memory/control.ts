@@ -21,7 +21,8 @@
  *
  * Waiting costs the core that another rank may need: so it spins only when every rank has a core, then yields about a
  * hundred times, then sleeps on a futex. After every `SLICE_MS` the event loop gets a turn: this thread has nothing to
- * compute, but timers, signals and messages must not starve while a peer loads data for a minute.
+ * compute, but timers, signals and messages must not starve while a peer loads data for a minute. In a background group it
+ * may well have something to compute: there it only looks, once a turn, until turns follow each other with nothing in between.
  *
  * A dead peer (fate.ts). Every rank watches the others' processes (pidfd, readable as soon as a process has ended, also one that
  * became a zombie and one killed in mid-write), once per slice: no socket, no thread and no launcher is needed to
@@ -61,6 +62,9 @@ export interface Waiting {
 const SLICE_MS = 1
 const LATER_SLICE_MS = 5
 const PATIENCE_MS = 100
+/** In the background: empty turns of the event loop before it sleeps, and for how long. */
+const EMPTY_TURNS = 20
+const BRIEF_SLICE_MS = 0.1
 
 const CHECKING: Call = { operation: 'barrier', dtype: 'uint8', count: 0 }
 const NOWHERE = { region: 0, offset: 0 }
@@ -162,6 +166,7 @@ export class Control {
     if (Atomics.load(words, SLEEPERS) !== 0) {
       this.#system.wake(this.#doors[2 * this.#rank + (generation & 1)]!)
     }
+    if (this.#channel.background) return this.#met(1)
     const { spins, yields } = this.#options.waiting
     if (this.#met(spins)) return true
     for (let i = 0; i < yields; i++) {
@@ -173,14 +178,20 @@ export class Control {
 
   /** The slow half of a sync. @throws CollectiveError: a rank died, left, disagrees or does not come in time. */
   async others(): Promise<void> {
+    const { background = false } = this.#channel
     const started = performance.now()
+    let emptyTurns = background ? 0 : EMPTY_TURNS
     for (;;) {
       const waited = performance.now() - started
-      if (this.#options.waiting.blocks) this.#sleep(waited < PATIENCE_MS ? SLICE_MS : LATER_SLICE_MS)
+      const slice = background ? BRIEF_SLICE_MS : SLICE_MS
+      if (this.#options.waiting.blocks && emptyTurns >= EMPTY_TURNS)
+        this.#sleep(waited < PATIENCE_MS ? slice : LATER_SLICE_MS)
       if (this.#met(1)) return
       this.#inspect(waited)
+      const before = performance.now()
       await turn()
       if (this.#met(1)) return
+      if (background) emptyTurns = performance.now() - before < SLICE_MS ? emptyTurns + 1 : 0
     }
   }
 

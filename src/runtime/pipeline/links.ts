@@ -17,7 +17,7 @@ export class StageLinks {
     // Both ranks of a border make their groups in the order of the stages.
     this.borders = Array.from({ length: stages - 1 }, (_, stage) => {
       const ranks = [stage % size, (stage + 1) % size]
-      return ranks.includes(rank) ? links.group(ranks) : undefined
+      return ranks.includes(rank) ? links.group(ranks, { background: true }) : undefined
     })
   }
 
