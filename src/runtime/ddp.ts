@@ -74,11 +74,8 @@ export class Ddp {
   /** Profile, metrics and timeline. */
   private readonly clock: StepClock | undefined
   private readonly seed: number
-  private readonly compression: string
-  /** As ranks compare it. */
-  private readonly local: string
-  /** As ranks compare it. */
-  private readonly precision: string
+  /** What must be the same on all ranks. */
+  private readonly agreed: Readonly<Record<string, string>>
   private steps = 0
 
   /** Use `world.ddp(…)`, which also makes all ranks start from rank 0's weights. */
@@ -106,10 +103,12 @@ export class Ddp {
     checkZero(zero, options, optimizer)
     if (zero === 3) checkWholeless(this.model.parameters)
     this.seed = seed
-    this.compression = compression
-    this.local = local ? `${local.every} after ${local.warmUp ?? 0}` : 'none'
-    this.precision = [precision, lossScale && `loss scale ${lossScale.settings}`].filter(Boolean).join(', ')
     const level = size === 1 ? 0 : zero
+    this.agreed = {
+      ...{ compression, zero: String(level) },
+      localSteps: local ? `${local.every} after ${local.warmUp ?? 0}` : 'none',
+      precision: lossScale ? `${precision}, loss scale ${lossScale.settings}` : precision,
+    }
     const unitFloats = Math.ceil((bucketBytes === 'auto' ? BUCKET_BYTES : bucketBytes) / 4)
     this.sharding = { level, rank, size, unitFloats, turns: links.share ? 1 : 2 }
     this.parameters = new Parameters(this.model.parameters, optimizer.slots, this.sharding)
@@ -172,10 +171,7 @@ export class Ddp {
   async join(): Promise<void> {
     const { links, parameters } = this
     if (links.size === 1) return
-    await requireSame(links, 'compression', this.compression)
-    await requireSame(links, 'zero', String(this.sharding.level))
-    await requireSame(links, 'localSteps', this.local)
-    await requireSame(links, 'precision', this.precision)
+    for (const [what, own] of Object.entries(this.agreed)) await requireSame(links, what, own)
     // Where they cannot be shared, their exchange copies: as right, and slower.
     await links.share?.(parameters.reduced)
     if (parameters.gathered) await links.share?.(parameters.gathered)
