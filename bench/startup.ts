@@ -89,7 +89,7 @@ function measure(command: readonly string[]): Measured {
   })
   const wallMs = performance.now() - start
   if (status !== 0) throw new Error(`${command.join(' ')} failed: ${stderr}`)
-  const ranks = [...stdout.matchAll(/\{.*\}/g)].map(([line]) => JSON.parse(line) as Memory)
+  const ranks = [...stdout.matchAll(/\{[^{}]*\}/g)].map(([line]) => JSON.parse(line) as Memory)
   if (ranks.length !== nproc) throw new Error(`${ranks.length} of ${nproc} ranks answered: ${stdout}`)
   const times = [...stdout.matchAll(/(\d+)m([\d.]+)s/g)].map(([, m, s]) => Number(m) * 60 + Number(s))
   const cpuMs = (times[2]! + times[3]!) * 1000
