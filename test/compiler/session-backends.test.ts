@@ -1,5 +1,6 @@
 /** Both ways into onnxruntime do the same; the direct one copies nothing. */
 import { describe, expect, test } from 'vitest'
+import type { Numbers } from '../../src/compiler/graph.js'
 import { loadNativeApi } from '../../src/compiler/native-api.js'
 import { NativeSession } from '../../src/compiler/native-session.js'
 import { NodeSession } from '../../src/compiler/node-session.js'
@@ -58,9 +59,9 @@ describe.each(backends)('$name', ({ create }) => {
     expect(session.describe('b2')).toEqual({ name: 'b2', type: 'bool', shape: [3] })
     const made = [new Int32Array(2), new BigInt64Array(1), new Float32Array(0), new Uint8Array(3)] as const
     const given = [Int32Array.of(1, -2), BigInt64Array.of(3n), Uint8Array.of(1, 0, 1), new Float32Array(0)]
-    for (const [i, input] of inputs.entries()) session.bindInput(input, given[i]!)
+    for (const [i, input] of inputs.entries()) session.bindInput(input, given[i]! as Numbers)
     for (const [i, output] of [...outputs, session.describe('b2')].entries())
-      session.bindOutput(output, made[i]!)
+      session.bindOutput(output, made[i]! as Numbers)
     await session.run()
     expect([...made[0]]).toEqual([-1, 2])
     expect([...made[1]]).toEqual([-3n])
