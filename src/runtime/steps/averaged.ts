@@ -92,11 +92,7 @@ export class AveragedStep implements TrainingStep {
   }
 
   async accumulate(x: BatchInputs, y: BatchInputs): Promise<number> {
-    const { parameters, passes } = this.place
-    const { updates, loss } = await passes.run(x, y)
-    passes.takeOver(updates)
-    if (this.accumulating) add(parameters.sums, parameters.reduced)
-    else parameters.sums.set(parameters.reduced)
+    const loss = await this.place.passes.accumulate(x, y, this.accumulating)
     this.accumulating = true
     return loss
   }

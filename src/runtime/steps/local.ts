@@ -76,11 +76,7 @@ export class LocalStep implements TrainingStep {
 
   async accumulate(x: BatchInputs, y: BatchInputs): Promise<number> {
     this.resume()
-    const { parameters, passes } = this.place
-    const { updates, loss } = await passes.run(x, y)
-    passes.takeOver(updates)
-    if (this.accumulating) add(parameters.sums, parameters.reduced)
-    else parameters.sums.set(parameters.reduced)
+    const loss = await this.place.passes.accumulate(x, y, this.accumulating)
     this.accumulating = true
     return loss
   }

@@ -1,4 +1,5 @@
 /** Forward and backward passes of this rank: a batch in, sums of gradients in the buffer out. They exchange nothing. */
+import { add } from '../../collectives/kernels/kernels.js'
 import type { Update } from '../../compiler/program.js'
 import type { RankMetrics } from '../../observe/metrics.js'
 import { type BatchInputs, readBatch } from '../batch.js'
@@ -55,6 +56,16 @@ export class Passes {
     clock?.mark('forward and backward')
     metrics?.pass(samples)
     return { updates, loss: stats[0]! / samples, samples }
+  }
+
+  /** A pass whose gradients are kept in the sums, beside those that wait there. @returns its mean loss */
+  async accumulate(x: BatchInputs, y: BatchInputs, waiting: boolean): Promise<number> {
+    const { updates, loss } = await this.run(x, y)
+    this.takeOver(updates)
+    const { sums, reduced } = this.parameters
+    if (waiting) add(sums, reduced)
+    else sums.set(reduced)
+    return loss
   }
 
   /** Makes what a pass has left, or its mean over the ranks, the values of frozen parameters. */
