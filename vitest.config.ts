@@ -1,10 +1,15 @@
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 
+const path = (name: string) => fileURLToPath(new URL(name, import.meta.url))
+
 export default defineConfig({
-  // Tests run from source, the jobs that they launch from what test/compiled.ts makes of it; only package.*.ts use dist.
+  // Tests run from source, threads and jobs that they start from what test/compiled.ts makes of it; only package.*.ts use dist.
   resolve: {
-    alias: [{ find: /^lockstep$/, replacement: fileURLToPath(new URL('./src/index.ts', import.meta.url)) }],
+    alias: [
+      { find: /^lockstep$/, replacement: path('src/index.ts') },
+      { find: /^\.{1,2}\/.*start-worker\.js$/, replacement: path('test/start-compiled-worker.ts') },
+    ],
   },
   test: {
     include: ['test/**/*.test.ts'],
@@ -15,7 +20,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     pool: 'forks',
-    globalSetup: ['./test/tsx-cache.ts', './test/compiled.ts'],
+    globalSetup: ['./test/run-directory.ts', './test/compiled.ts'],
     // Empty: on. The launcher switches it off for its users' ranks, which would leave it behind.
     env: { TSX_DISABLE_CACHE: '' },
   },

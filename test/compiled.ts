@@ -4,7 +4,7 @@
  */
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { buildSync } from 'esbuild'
 import { requireCommonJs } from '../scripts/require-commonjs.mjs'
@@ -35,13 +35,28 @@ export function compileInto(directory: string): string {
   return join(directory, 'launcher/main.js')
 }
 
+/** Ranks of collectives' tests, which tests start by the dozen. */
+const RANK_PROCESSES = [
+  'test/collectives/groups.ts',
+  'test/collectives/rank-process.ts',
+  'test/collectives/shared-memory/rank-process.ts',
+]
+
 /** All but what is compiled to WebAssembly. */
 function sources(): string[] {
-  return ['src', 'launcher'].flatMap((folder) =>
+  const shipped = ['src', 'launcher'].flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
       .map((name) => join(folder, name))
       .filter((path) => /(?<!\.d)\.ts$/.test(path) && !path.includes('/assembly/')),
   )
+  return [...shipped, ...RANK_PROCESSES]
+}
+
+/** Where a module of this repository, by its path in it, has been compiled to. */
+export function compiled(path: string): string {
+  const launcher = process.env.TEST_LAUNCHER
+  if (launcher === undefined) throw new Error('the source does not compile: esbuild has said why')
+  return join(dirname(launcher), '..', path.replace(/\.ts$/, '.js'))
 }
 
 export default function setup(): () => void {

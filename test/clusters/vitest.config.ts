@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/clusters/*.suite.ts'],
-    globalSetup: './test/compiled.ts',
+    globalSetup: ['./test/run-directory.ts', './test/compiled.ts'],
     testTimeout: 120_000,
     pool: 'forks',
   },

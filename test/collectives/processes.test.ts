@@ -2,16 +2,16 @@
  * Ranks as real processes, some of which are killed. Whoever survives learns which rank it was, at once.
  */
 import { type ChildProcess, fork } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, test } from 'vitest'
 import { TRANSPORT_KINDS, type TransportKind } from '../../src/collectives/transports/mesh.js'
+import { compiled } from '../compiled.js'
 
 interface Told {
   readonly error?: { readonly name: string; readonly message: string; readonly rank?: number }
   readonly at?: number
 }
 
-const SCRIPT = fileURLToPath(new URL('./rank-process.ts', import.meta.url))
+const SCRIPT = compiled('test/collectives/rank-process.ts')
 /** CHAOS_ROUNDS=200 (npm run test:chaos) is what a release is tested with. */
 const ROUNDS = Number(process.env.CHAOS_ROUNDS ?? 2)
 /** Elements: less than a block, several blocks, more than a window. */
@@ -33,7 +33,7 @@ afterEach(() => {
 async function ranks(kind: TransportKind, size: number, count = 200_000): Promise<ChildProcess[]> {
   processes = Array.from({ length: size }, (_, rank) =>
     fork(SCRIPT, {
-      execArgv: ['--import', 'tsx'],
+      execArgv: [],
       env: { ...process.env, KIND: kind, COUNT: `${count}`, RANK: `${rank}`, WORLD_SIZE: `${size}` },
     }),
   )

@@ -1,13 +1,12 @@
 /** `ddp-launch plan`, as a user runs it. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, expect, test } from 'vitest'
 import { loadSubject } from '../../src/runtime/planner/subject.js'
-import { launch } from '../launcher/launch.js'
+import { fixture, launch } from '../launcher/launch.js'
 
-// Inside the repository, where 'lockstep' is known.
-const directory = mkdtempSync(join(fileURLToPath(new URL('.', import.meta.url)), 'tmp-'))
+// Beside other users' scripts, where 'lockstep' is known.
+const directory = mkdtempSync(fixture('plan-'))
 afterAll(() => rmSync(directory, { recursive: true }))
 const file = (name: string, text: string) => {
   const path = join(directory, name)

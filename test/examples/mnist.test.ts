@@ -1,6 +1,5 @@
 /** The main job as a user runs it: the launcher, real ranks, the example script. Longer runs are in mnist.slow.test.ts. */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { eventually, isAlive, start } from '../launcher/launch.js'
@@ -26,9 +25,11 @@ test('a run interrupted in mid-epoch and resumed by one rank ends where two unin
 
 test('kill -9 of a rank in mid-training ends all within 2 s, naming rank and signal', async () => {
   const ours = (name: string) => /lockstep|ddp/.test(name)
-  const leftovers = () => [...readdirSync('/dev/shm'), ...readdirSync(tmpdir()).filter(ours)].sort()
+  // Its own: other tests come and go in theirs.
+  const temporary = mkdtempSync(join(directory, 'tmp-'))
+  const leftovers = () => [...readdirSync('/dev/shm'), ...readdirSync(temporary).filter(ours)].sort()
   const before = leftovers()
-  const job = start(['--nproc', '3', SCRIPT, '--model', 'mlp', '--epochs', '1000'])
+  const job = start(['--nproc', '3', SCRIPT, '--model', 'mlp', '--epochs', '1000'], { TMPDIR: temporary })
   await eventually(() => /step\s+\d+\/.*\d samples\/s/.test(job.output.stdout), 30_000)
   const ranks = readdirSync('/proc').filter((pid) => isRankOf(pid, job.child.pid!))
   expect(ranks).toHaveLength(3)

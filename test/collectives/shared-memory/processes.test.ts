@@ -4,11 +4,11 @@
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { readdirSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, test } from 'vitest'
+import { compiled } from '../../compiled.js'
 import type { Order, Report } from './rank-process.js'
 
-const SCRIPT = fileURLToPath(new URL('./rank-process.ts', import.meta.url))
+const SCRIPT = compiled('test/collectives/shared-memory/rank-process.ts')
 /** LOCKSTEP_CHAOS_ROUNDS=70 makes it the 200 rounds that a release is tested with. */
 const ROUNDS = Number(process.env.LOCKSTEP_CHAOS_ROUNDS ?? 1)
 /** 30 ms as a rule, a second is promised, and asserted by test:chaos; the timeout that must not end a wait is 20 s. */
@@ -31,7 +31,7 @@ function end(child: ChildProcess): Promise<void> {
 async function ranks(size: number, env: Record<string, string> = {}): Promise<ChildProcess[]> {
   const group = Array.from({ length: size }, (_, rank) =>
     fork(SCRIPT, {
-      execArgv: ['--import', 'tsx'],
+      execArgv: [],
       env: { ...process.env, ...env, RANK: `${rank}`, WORLD_SIZE: `${size}` },
     }),
   )
