@@ -26,6 +26,8 @@ export class CheckedCommunicator implements Communicator {
   readonly #channel: Channel
   /** How often a group of the same ranks has been made, by their list. */
   readonly #instances = new Map<string, number>()
+  /** By sender and receiver: a channel's number is a hash. */
+  readonly #pairs = new Map<string, Runner>()
   #closing: Promise<void> | undefined
 
   constructor(runner: Runner, channel: Channel = worldChannel(runner.size)) {
@@ -155,14 +157,12 @@ export class CheckedCommunicator implements Communicator {
 
   async send(data: Numbers, to: number): Promise<void> {
     const call = this.#pairCall('send', data, to)
-    const runner = this.#inner('send', pairChannel(this.#channel, this.rank, to))
-    await runner.run({ call, elements: data.length, input: { data, at: 0 } })
+    await this.#pair('send', this.rank, to).run({ call, elements: data.length, input: { data, at: 0 } })
   }
 
   async recv(data: Numbers, from: number): Promise<void> {
     const call = this.#pairCall('recv', data, from)
-    const runner = this.#inner('recv', pairChannel(this.#channel, from, this.rank))
-    await runner.run({ call, elements: data.length, output: { data, at: 0 } })
+    await this.#pair('recv', from, this.rank).run({ call, elements: data.length, output: { data, at: 0 } })
   }
 
   async barrier(): Promise<void> {
@@ -193,6 +193,13 @@ export class CheckedCommunicator implements Communicator {
     checkRank(what, peer, this.size)
     if (peer === this.rank) throw new LockstepError(`${what} ${peer}, by itself: expected another rank`)
     return { operation: 'send_recv', dtype, count: data.length }
+  }
+
+  #pair(method: 'send' | 'recv', from: number, to: number): Runner {
+    const key = `${from} ${to}`
+    const runner = this.#pairs.get(key) ?? this.#inner(method, pairChannel(this.#channel, from, to))
+    this.#pairs.set(key, runner)
+    return runner
   }
 
   #inner(method: string, channel: Channel): Runner {

@@ -2,7 +2,7 @@
  * Memory for a sub-group or a pair of ranks, made when its first operation runs: its rank 0 makes a file and enters it in
  * the world's directory, the others look there. Nobody meets for it before.
  */
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, fstatSync, openSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Channel } from '../channel.js'
 import { CollectiveError, PeerFailedError } from '../failures.js'
@@ -10,11 +10,13 @@ import { Arena } from '../kernels/arena.js'
 import { Control, type ControlOptions } from './control.js'
 import type { Fate } from './fate.js'
 import { Group } from './group.js'
-import { CHANNELS, ENTRIES, entryOf, layoutOf, PAGE } from './layout.js'
+import { CHANNELS, ENTRIES, entryOf, layoutIn, layoutOf, PAGE, wholePages } from './layout.js'
 import type { System } from './system.js'
 
 /** Smaller than the world's: there may be one for each pair of ranks, in each direction. */
 const STAGE_BYTES = 4 * PAGE
+/** In the background up to this, so that what is sent there is one piece: the next would wait until the other looks. */
+const MOST_STAGE_BYTES = 64 * PAGE
 
 export interface World {
   readonly size: number
@@ -31,14 +33,20 @@ interface Opened {
   met(): void
 }
 
-/** @throws CollectiveError when the world breaks, or the channel's rank 0 does not come in time. */
-export async function openChannel(world: World, channel: Channel): Promise<Opened> {
+/**
+ * @param bytes of its first operation
+ * @throws CollectiveError when the world breaks, or the channel's rank 0 does not come in time.
+ */
+export async function openChannel(world: World, channel: Channel, bytes: number): Promise<Opened> {
   const { system, fate, options } = world
   const size = channel.ranks.length
-  const layout = layoutOf(size, STAGE_BYTES)
-  const { buffer } = new Arena(layout.memoryBytes).memory
   const founder = channel.ranks[0] === fate.rank
-  const file = founder ? system.createFile(layout.fileBytes) : await lookUp(world, channel)
+  const wanted = channel.background ? Math.min(wholePages(bytes), MOST_STAGE_BYTES) : 0
+  const planned = layoutOf(size, Math.max(STAGE_BYTES, wanted))
+  const file = founder ? system.createFile(planned.fileBytes) : await lookUp(world, channel)
+  // Ranks that disagree about the operation find out in it.
+  const layout = founder ? planned : layoutIn(size, fstatSync(file).size)
+  const { buffer } = new Arena(layout.memoryBytes).memory
   system.map(new Uint8Array(buffer, 0, layout.fileBytes), file, 0)
   if (founder) enter(world, channel, file)
   else closeSync(file)

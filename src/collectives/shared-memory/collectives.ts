@@ -17,6 +17,7 @@ import {
   COPIED_BYTES,
   commonPlace,
   gather,
+  post,
   scatter,
   stageShares,
   sync,
@@ -43,7 +44,7 @@ export const COLLECTIVES: Readonly<Record<Operation, Algorithm>> = {
   gather,
   scatter,
   all_to_all: allToAll,
-  send_recv: broadcast,
+  send_recv: (group, task) => (group.control.background ? post : broadcast)(group, task),
   barrier: sync,
   hierarchical_all_reduce: sync,
 }

@@ -62,8 +62,11 @@ export interface Waiting {
 const SLICE_MS = 1
 const LATER_SLICE_MS = 5
 const PATIENCE_MS = 100
-/** In the background: empty turns of the event loop before it sleeps, and for how long. */
-const EMPTY_TURNS = 20
+/**
+ * In the background: how long turns of the event loop are empty before it sleeps, where every rank has a core and where not;
+ * and for how long it then sleeps. Several groups may wait, and only one can sleep: an arrival in another wakes nobody.
+ */
+const [EMPTY_MS, EMPTY_MS_CROWDED] = [5, 0.1]
 const BRIEF_SLICE_MS = 0.1
 
 const CHECKING: Call = { operation: 'barrier', dtype: 'uint8', count: 0 }
@@ -87,6 +90,8 @@ export class Control {
   /** One word each, of both lines of all ranks: what is slept on. By 2 × rank + parity. */
   readonly #doors: readonly Int32Array[]
   #generation = 0
+  /** Whether this rank showed its last arrival only, and left it to the others to compare. */
+  #posted = false
   /** Index in `#peers` of the first that has not been seen to arrive. */
   #next = 0
   #code = codeOf(CHECKING)
@@ -111,6 +116,10 @@ export class Control {
       (_, i) => new Int32Array(buffer, (lineOf(i >> 1, i & 1) + GENERATION) * 4, 1),
     )
     fate.logs.push(this.#log)
+  }
+
+  get background(): boolean {
+    return this.#channel.background ?? false
   }
 
   /** Opens an operation: its fingerprint goes with every sync until `end`. */
@@ -149,6 +158,31 @@ export class Control {
    * @throws CollectiveError when the group is broken.
    */
   arrive(): boolean {
+    this.#show(false)
+    if (this.background) return this.#met(1)
+    const { spins, yields } = this.#options.waiting
+    if (this.#met(spins)) return true
+    for (let i = 0; i < yields; i++) {
+      this.#system.yield()
+      if (this.#met(1)) return true
+    }
+    return false
+  }
+
+  /**
+   * Arrives at the next sync and goes on: others who come to it find what this rank has written for them. `followed` must
+   * hold, or `others()` be awaited, before it writes there again.
+   */
+  post(): void {
+    this.#show(true)
+  }
+
+  /** Whether all others have come to the last sync. @throws CollectiveError when the group is broken. */
+  get followed(): boolean {
+    return this.#met(1)
+  }
+
+  #show(posted: boolean): void {
     const generation = (this.#generation + 1) | 0
     const { words } = this
     const line = lineOf(this.#rank, generation)
@@ -161,37 +195,35 @@ export class Control {
     words[line + REGION] = this.#region
     words[line + OFFSET] = this.#offset
     this.#generation = generation
+    this.#posted = posted
     this.#next = 0
     Atomics.store(words, line + GENERATION, generation)
     if (Atomics.load(words, SLEEPERS) !== 0) {
       this.#system.wake(this.#doors[2 * this.#rank + (generation & 1)]!)
     }
-    if (this.#channel.background) return this.#met(1)
-    const { spins, yields } = this.#options.waiting
-    if (this.#met(spins)) return true
-    for (let i = 0; i < yields; i++) {
-      this.#system.yield()
-      if (this.#met(1)) return true
-    }
-    return false
   }
 
   /** The slow half of a sync. @throws CollectiveError: a rank died, left, disagrees or does not come in time. */
   async others(): Promise<void> {
-    const { background = false } = this.#channel
+    const { background } = this
     const started = performance.now()
-    let emptyTurns = background ? 0 : EMPTY_TURNS
-    for (;;) {
-      const waited = performance.now() - started
-      const slice = background ? BRIEF_SLICE_MS : SLICE_MS
-      if (this.#options.waiting.blocks && emptyTurns >= EMPTY_TURNS)
-        this.#sleep(waited < PATIENCE_MS ? slice : LATER_SLICE_MS)
+    const { blocks, spins } = this.#options.waiting
+    const patience = background ? (spins > 0 ? EMPTY_MS : EMPTY_MS_CROWDED) : 0
+    const slice = background ? BRIEF_SLICE_MS : SLICE_MS
+    let [emptySince, inspected] = [started, Number.NEGATIVE_INFINITY]
+    for (let now = started; ; ) {
+      const waited = now - started
+      if (blocks && now - emptySince >= patience) this.#sleep(waited < PATIENCE_MS ? slice : LATER_SLICE_MS)
       if (this.#met(1)) return
-      this.#inspect(waited)
-      const before = performance.now()
+      if (now - inspected >= SLICE_MS) {
+        this.#inspect(waited)
+        inspected = now
+      }
       await turn()
       if (this.#met(1)) return
-      if (background) emptyTurns = performance.now() - before < SLICE_MS ? emptyTurns + 1 : 0
+      const before = now
+      now = performance.now()
+      if (now - before >= SLICE_MS + slice) emptySince = now
     }
   }
 
@@ -217,7 +249,8 @@ export class Control {
           return false
         }
       }
-      if (!this.#agrees(line)) throw this.fate.fail(this.#disagreement(this.#peers[this.#next]!, line))
+      if (!this.#posted && !this.#agrees(line))
+        throw this.fate.fail(this.#disagreement(this.#peers[this.#next]!, line))
       this.#next++
     }
     return true

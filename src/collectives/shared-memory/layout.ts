@@ -94,6 +94,11 @@ export function layoutOf(size: number, stageBytes: number): Layout {
   return { size, stageBytes, fileBytes, memoryBytes: fileBytes + stageBytes }
 }
 
+/** Of a file of this size. */
+export function layoutIn(size: number, fileBytes: number): Layout {
+  return layoutOf(size, (fileBytes - controlBytes(size)) / (2 * size))
+}
+
 export function stageOf({ size, stageBytes }: Layout, rank: number, parity: number): number {
   return controlBytes(size) + (2 * rank + parity) * stageBytes
 }

@@ -120,6 +120,24 @@ export function stageShares(
   }
 }
 
+/**
+ * What one rank sends to another in the background, where it may compute for long before it looks again: it waits until what
+ * it sent before is taken, and not for this. The first time it waits for both, as the other must have found the memory.
+ */
+export async function post(group: Group, task: Task): Promise<void> {
+  const { call, input } = task
+  if (!input || group.bytesSent === 0) return broadcast(group, task)
+  const { control } = group
+  const { data } = input
+  group.bytesSent += data.byteLength
+  for (const { start, end } of piecesOf(data.length, group.capacity(call.dtype))) {
+    if (!control.followed) await control.others()
+    const stage = group.buffers(call.dtype, end - start).stages[group.nextParity()][0]!
+    stage.set(data.subarray(start, end))
+    control.post()
+  }
+}
+
 /** A broadcast, and what one rank sends to another: from whoever has an input to whoever has an output. */
 export async function broadcast(group: Group, { call, input, output }: Task): Promise<void> {
   const { data } = (input ?? output)!
