@@ -15,50 +15,73 @@ const [ARENA, DEFAULT] = [1, 0] as const
 
 /** Buffers by name, as onnxruntime takes them: names and values side by side. */
 class Bound {
-  private readonly values = new Map<string, { readonly handle: Handle; readonly data: Numbers }>()
+  /** By name: the buffers that were bound to it, the one that is last. */
+  private readonly values = new Map<string, Map<Numbers, Handle>>()
   private readonly texts: ReadonlyMap<string, Buffer>
+  /** Names in the order of `lists`; made anew when a name comes or goes. */
+  private places = new Map<string, number>()
   private lists: { readonly names: BigUint64Array; readonly values: BigUint64Array } | undefined
 
   constructor(
     private readonly api: NativeApi,
     private readonly memory: Handle,
     names: readonly string[],
+    private readonly remembered: number,
   ) {
     this.texts = new Map(names.map((name) => [name, Buffer.from(`${name}\0`)]))
   }
 
-  set({ name, type, shape }: OnnxValue, data: Numbers): void {
-    if (this.values.get(name)?.data === data) return
-    this.delete(name)
-    void data.buffer // a small array lies in the engine's heap, where it moves, until somebody asks for this
-    const dims = BigInt64Array.from(shape, BigInt)
-    const given = [data, data.byteLength, dims, dims.length, onnxType[type]]
-    const handle = this.api.make('CreateTensorWithDataAsOrtValue', this.memory, ...given)
-    this.values.set(name, { handle, data })
-    this.lists = undefined
+  set(value: OnnxValue, data: Numbers): void {
+    const { name } = value
+    let known = this.values.get(name)
+    if (known === undefined) {
+      known = new Map()
+      this.values.set(name, known)
+      this.lists = undefined
+    }
+    const handle = known.get(data) ?? this.make(value, data)
+    known.delete(data)
+    known.set(data, handle)
+    if (this.lists) this.lists.values[this.places.get(name)!] = handle
+    if (known.size > this.remembered) this.forget(known, known.keys().next().value!)
   }
 
   delete(name: string): void {
-    const value = this.values.get(name)
-    if (value) this.api.release('Value', value.handle)
+    const known = this.values.get(name)
+    if (known === undefined) return
+    for (const data of [...known.keys()]) this.forget(known, data)
     this.values.delete(name)
     this.lists = undefined
   }
 
   /** Addresses of names, and of what is bound to them. @throws Error naming an input that nothing is bound to */
   arguments(all: boolean): readonly [BigUint64Array, BigUint64Array] {
+    if (this.lists) return [this.lists.names, this.lists.values]
     const { api, values, texts } = this
     for (const name of all ? texts.keys() : [])
       if (!values.has(name)) throw new Error(`input '${name}' has no buffer`)
-    this.lists ??= {
+    this.places = new Map([...values.keys()].map((name, i) => [name, i]))
+    this.lists = {
       names: BigUint64Array.from(values.keys(), (name) => api.addressOf(texts.get(name)!)),
-      values: BigUint64Array.from(values.values(), ({ handle }) => handle),
+      values: BigUint64Array.from(values.values(), (known) => [...known.values()].at(-1)!),
     }
     return [this.lists.names, this.lists.values]
   }
 
   clear(): void {
     for (const name of [...this.values.keys()]) this.delete(name)
+  }
+
+  private make({ type, shape }: OnnxValue, data: Numbers): Handle {
+    void data.buffer // a small array lies in the engine's heap, where it moves, until somebody asks for this
+    const dims = BigInt64Array.from(shape, BigInt)
+    const given = [data, data.byteLength, dims, dims.length, onnxType[type]]
+    return this.api.make('CreateTensorWithDataAsOrtValue', this.memory, ...given)
+  }
+
+  private forget(known: Map<Numbers, Handle>, data: Numbers): void {
+    this.api.release('Value', known.get(data)!)
+    known.delete(data)
   }
 }
 
@@ -71,16 +94,18 @@ export class NativeSession implements Backend {
     private readonly session: Handle,
     private readonly memory: Handle,
     private readonly graph: OnnxGraph,
+    remembered: number,
   ) {
-    this.inputs = new Bound(api, memory, names(graph.inputs))
-    this.outputs = new Bound(api, memory, [...names(graph.outputs), ...(graph.untyped ?? [])])
+    const outputs = [...names(graph.outputs), ...(graph.untyped ?? [])]
+    this.inputs = new Bound(api, memory, names(graph.inputs), remembered)
+    this.outputs = new Bound(api, memory, outputs, remembered)
   }
 
   /** @throws Error with onnxruntime's message, when it cannot build the graph */
   static create(
     api: NativeApi,
     graph: OnnxGraph,
-    { threads, profile, quiet }: SessionOptions,
+    { threads, profile, quiet, remembered = 1 }: SessionOptions,
   ): NativeSession {
     const options = api.make('CreateSessionOptions')
     try {
@@ -95,7 +120,8 @@ export class NativeSession implements Backend {
       // There is one in a process, which onnxruntime-node has made and does not give away.
       const env = api.make('CreateEnv', WARNING, 'lockstep')
       const session = api.make('CreateSessionFromArray', env, model, model.length, options)
-      return new NativeSession(api, session, api.make('CreateCpuMemoryInfo', ARENA, DEFAULT), graph)
+      const memory = api.make('CreateCpuMemoryInfo', ARENA, DEFAULT)
+      return new NativeSession(api, session, memory, graph, remembered)
     } finally {
       api.release('SessionOptions', options)
     }

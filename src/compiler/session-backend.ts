@@ -12,6 +12,8 @@ export interface SessionOptions {
   readonly profile?: string | undefined
   /** Whether onnxruntime shall keep its errors to those that are thrown. */
   readonly quiet?: boolean
+  /** For buffers that take turns: how many each name remembers, so that to bind one again costs nothing; 1 by default. */
+  readonly remembered?: number
 }
 
 /** A session of one way into onnxruntime. */

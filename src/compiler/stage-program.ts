@@ -3,6 +3,7 @@
  * reads of the forward one is kept in a *slot*, one for each pass in flight. A half is one session, or several where values
  * are exchanged in between. It knows no pipelines and no ranks.
  */
+import { accumulating, heldBefore } from './accumulate.js'
 import { blockSize } from './block-size.js'
 import type { Exchanges } from './exchanges.js'
 import { type KernelGraph, type Numbers, numbersOf, sizeOf } from './graph.js'
@@ -26,7 +27,7 @@ import { fillUniform } from './uniform.js'
 export interface StageRequest extends TraceRequest {
   /** One buffer per variable, trainable then frozen; undefined where every pass gives its own. */
   readonly params: readonly (Numbers | undefined)[]
-  /** One buffer per trainable variable, in the same way. */
+  /** One buffer per trainable variable, in the same way: a backward half adds to what it holds. */
   readonly gradients: readonly (Float32Array | undefined)[]
   /** Keep less in a slot, and compute the rest once more in the backward half. */
   readonly recompute?: Cutting | undefined
@@ -37,6 +38,9 @@ export interface Slot {
   readonly carried: ReadonlyMap<string, Numbers>
   readonly randoms: readonly Float32Array[]
 }
+
+/** Slots that are usually in turn. */
+const SLOTS = 8
 
 /** The numbers of one pass. Both halves may read them. */
 export interface PassData {
@@ -89,7 +93,9 @@ export class StageProgram {
     const gradients = lowered.outputs.slice(made, ends)
     const updated = lowered.outputs.slice(ends)
     const outputs = lowered.outputs.slice(0, made)
-    const { forward, backward } = halves(lowered, new Set([...outputs, ...updated]))
+    const fixed = zip(gradients, request.gradients)
+    const sums = accumulating(lowered, new Set(fixed.keys()))
+    const { forward, backward } = halves(sums, new Set([...outputs, ...updated]))
     const carried = new Map<string, { readonly value: OnnxValue }>()
     const first = await partsOf(forward, carried, lowered.exchanges, options)
     const trains = backward.some((segment) => segment.outputs.length > 0)
@@ -109,11 +115,12 @@ export class StageProgram {
       value: new numbersOf[dtype](sizeOf(shape)) as Numbers,
     }))
     const params = zip(lowered.params, request.params)
-    const fixed = zip(gradients, request.gradients)
+    const before = new Map([...fixed].map(([name, data]) => [heldBefore(name), data]))
     const values = updates.map(({ value }) => value)
     for (const part of first)
       bind(part, new Map([...params, ...own]), new Map([...zip(updated, values), ...own]))
-    for (const part of second) bind(part, new Map([...params, ...own]), new Map([...fixed, ...own]))
+    for (const part of second)
+      bind(part, new Map([...params, ...before, ...own]), new Map([...fixed, ...own]))
     const makeSlot = () => ({
       carried: room(kept),
       randoms: graph.randoms.map(({ value }) => new Float32Array(sizeOf(value.shape))),
@@ -145,7 +152,10 @@ export class StageProgram {
     await this.run(this.first, pass, made)
   }
 
-  /** Does nothing where nothing is trainable. @param gradients of the variables without a buffer of their own */
+  /**
+   * Adds to the gradients' buffers; does nothing where nothing is trainable.
+   * @param gradients of the variables without a buffer of their own: replaced
+   */
   async backward(pass: PassData, gradients: readonly Float32Array[]): Promise<void> {
     await this.run(this.second, pass, zip(this.names.gradients, gradients))
   }
@@ -189,7 +199,7 @@ async function partsOf(
   const parts: Part[] = []
   for (const segment of segments) {
     const { inputs, carriedIn, outputs, carriedOut } = segment
-    const session = await Session.create(graphOf(segment, carried), options)
+    const session = await Session.create(graphOf(segment, carried), { ...options, remembered: SLOTS })
     for (const value of session.outputs)
       if (carriedOut.includes(value.name)) carried.set(value.name, { value })
     parts.push({

@@ -1,8 +1,7 @@
 /**
  * Runs a rank's list of actions, whatever schedule it is from. Transfers go on beside what is computed; a pass awaits the
- * recv that it needs. It knows neither tensors nor ranks.
+ * recv that it needs, and gives the event loop one turn before it takes the thread. It knows neither tensors nor ranks.
  */
-import { setImmediate } from 'node:timers/promises'
 import type { Action } from './schedules.js'
 
 /** What each kind of action does. A recv and a send settle when they are done, a pass blocks the thread meanwhile. */
@@ -25,7 +24,6 @@ export async function execute(actions: readonly Action[], handlers: Handlers): P
     const key = (pass: string) => `${pass} ${stage} ${microBatch}`
     if (kind === 'forward' || kind === 'backward') {
       await arriving.get(key(kind))
-      await setImmediate() // what was just sent leaves before the thread is blocked
       const began = performance.now()
       await handlers[kind](stage, microBatch)
       computing += performance.now() - began

@@ -73,7 +73,7 @@ export function handlersOf(step: StepData): Handlers {
       const [training, buffers] = at(stage, m)
       const { input, outputGradient } = buffers
       if (!stages[stage]!.isFirst) buffers.inputGradient = training.before.take()
-      await training.backward(m, outputGradient, buffers.inputGradient, features.length)
+      await training.backward(m, outputGradient, buffers.inputGradient)
       if (outputGradient) training.after.give(outputGradient)
       if (input) training.before.give(input)
     },

@@ -38,8 +38,10 @@ import { Update } from './update.js'
 import { WholeModel } from './whole-model.js'
 
 export interface PipelineStepResult extends StepResult {
-  /** Share of the ranks' time in this step's schedule in which they computed no pass. */
+  /** Share of the ranks' time in which they computed no pass, from the schedule's begin until the last rank is through. */
   readonly bubbleFraction: number
+  /** Milliseconds that each rank computed passes, in the order of the ranks: alike where stages are equal. */
+  readonly computeMs: readonly number[]
 }
 
 export class Pipeline {
@@ -280,10 +282,22 @@ export class Pipeline {
     // A replica's samples count once, and its loss on one of the ranks that share the last stage.
     const { pp, tp } = this.plan.mesh
     const [own, counted] = tp.rank === 0 ? [loss, pp.rank === 0 ? samples : 0] : [0, 0]
-    const sums = Float64Array.of(own, counted, times.computing, times.all)
-    if (this.links.size > 1) await this.links.allReduce(sums, 'sum')
-    const [total, all, computing, time] = sums as unknown as [number, number, number, number]
-    return { loss: total / all, samples: all, bubbleFraction: Math.max(0, 1 - computing / time) }
+    const found = Float64Array.of(own, counted, times.computing, times.all)
+    const all = this.links.size > 1 ? ((await this.links.allGather(found)) as Float64Array) : found
+    const column = (at: number) => [...all.filter((_, i) => i % found.length === at)]
+    const [losses, counts, computeMs, wholeMs] = [0, 1, 2, 3].map(column) as [
+      number[],
+      number[],
+      number[],
+      number[],
+    ]
+    const total = sumOf(counts)
+    return {
+      loss: sumOf(losses) / total,
+      samples: total,
+      bubbleFraction: Math.max(0, 1 - sumOf(computeMs) / (computeMs.length * Math.max(...wholeMs))),
+      computeMs,
+    }
   }
 
   /** Every rank sees the same sum, so every rank comes here at the same step. */
@@ -301,3 +315,5 @@ export class Pipeline {
     )
   }
 }
+
+const sumOf = (numbers: readonly number[]) => numbers.reduce((sum, n) => sum + n, 0)

@@ -1,6 +1,6 @@
 /** Which parts of a rank's flat buffers belong to each of its stages. It computes nothing. */
 import type * as tf from '@tensorflow/tfjs-core'
-import { type Parameters, STATS } from '../parameters.js'
+import type { Parameters } from '../parameters.js'
 import type { Stage } from './stage.js'
 
 export interface StageBuffers {
@@ -10,9 +10,8 @@ export interface StageBuffers {
   readonly values: readonly Float32Array[]
   /** Of the trainable variables. */
   readonly gradients: readonly Float32Array[]
-  /** All of these gradients, and their sums over micro-batches: as long as each other. */
+  /** All of these gradients. */
   readonly gradient: Float32Array
-  readonly sum: Float32Array
 }
 
 /** @param parameters of all `stages`, in their order */
@@ -41,7 +40,6 @@ export function stageBuffers(stages: readonly Stage[], parameters: Parameters): 
       values: own.map((parameter) => views[ordered.indexOf(parameter)]!),
       gradients: own.filter((p) => p.trainable).map((parameter) => gradients[trainable.indexOf(parameter)]!),
       gradient: parameters.gradients.subarray(start, end),
-      sum: parameters.sums.subarray(STATS + start, STATS + end),
     }
   })
 }

@@ -4,7 +4,6 @@
  * Gradients add up in the stage's part of the gradient buffer. It sends nothing, and is called in any order.
  */
 import * as tf from '@tensorflow/tfjs-core'
-import { add } from '../../collectives/kernels/kernels.js'
 import type { Numbers, Spec } from '../../compiler/graph.js'
 import type { Cutting } from '../../compiler/recompute-cuts.js'
 import type { SessionOptions } from '../../compiler/session.js'
@@ -31,7 +30,8 @@ export class StageTraining {
   readonly after: Pool<Float32Array>
   private readonly flights = new Map<number, Flight>()
   private readonly term = new Float32Array(1)
-  private backwards = 0
+  /** What the loss counts for, as a feed: always the same array, which is bound once. */
+  private readonly weight: Float32Array
 
   private constructor(
     private readonly stage: Stage,
@@ -40,11 +40,12 @@ export class StageTraining {
     private readonly hasTerm: boolean,
     before: number,
     after: number,
-    readonly samples: number,
+    samples: number,
   ) {
     this.slots = new Pool(() => program.slot())
     this.before = new Pool(() => new Float32Array(before))
     this.after = new Pool(() => new Float32Array(after))
+    this.weight = Float32Array.of(samples)
   }
 
   /**
@@ -115,7 +116,7 @@ export class StageTraining {
 
   /** A new step begins: the next gradients are the first. */
   begin(): void {
-    this.backwards = 0
+    this.buffers.gradient.fill(0)
   }
 
   /**
@@ -129,11 +130,11 @@ export class StageTraining {
     output: Float32Array | undefined,
     key: readonly number[],
   ): Promise<number> {
-    const { stage, hasTerm, term, samples } = this
+    const { stage, hasTerm, term, weight } = this
     const [params, inputs] = stage.isFirst ? [[], given] : [given.slice(0, 1), given.slice(1)]
     const flight = { slot: this.slots.take(), params, inputs: [...inputs] }
     this.flights.set(microBatch, flight)
-    const known = [...inputs, ...(output ? [undefined] : []), Float32Array.of(samples)]
+    const known = [...inputs, ...(output ? [undefined] : []), weight]
     const outputs = [...(output ? [output] : []), ...(hasTerm ? [term] : [])]
     await this.program.forward({ ...flight, inputs: known }, outputs, key)
     for (const { param, value } of this.program.updates) this.valueOf(param).set(value as Float32Array)
@@ -143,25 +144,17 @@ export class StageTraining {
   /**
    * @param outputGradient of this stage's output, unless it is the last
    * @param inputGradient filled with that of the previous stage's output, unless this is the first
-   * @param count of backward passes in this step
    */
   async backward(
     microBatch: number,
     outputGradient: Float32Array | undefined,
     inputGradient: Float32Array | undefined,
-    count: number,
   ): Promise<void> {
     const { slot, params, inputs } = this.flights.get(microBatch)!
     this.flights.delete(microBatch)
-    const given = [...inputs, ...(outputGradient ? [outputGradient] : []), Float32Array.of(this.samples)]
+    const given = [...inputs, ...(outputGradient ? [outputGradient] : []), this.weight]
     await this.program.backward({ slot, params, inputs: given }, inputGradient ? [inputGradient] : [])
     this.slots.give(slot)
-    const { gradient, sum } = this.buffers
-    const nth = ++this.backwards
-    if (count === 1) return
-    if (nth === count) add(gradient, sum)
-    else if (nth === 1) sum.set(gradient)
-    else add(sum, gradient)
   }
 
   /** Values that the forward pass gives anew: moving averages. */

@@ -109,7 +109,7 @@ export class Estimator {
     const reduced = (allReduceBytes(state.reduced, dp) * rounds) / 2
     return {
       ...mesh,
-      memory: this.memory(state, activationBytes(pass), 1),
+      memory: this.memory(state, activationBytes(pass)),
       bytesPerStep: reduced + sumOf(pass.exchanges.map(({ bytes }) => allReduceBytes(bytes, tp))),
       bubble: 0,
     }
@@ -132,7 +132,7 @@ export class Estimator {
       const buffers = before * (inFlight + 1) + after
       const sums = sumOf(own.exchanges.map(({ bytes }) => allReduceBytes(bytes, tp)))
       return {
-        memory: this.memory(state, activationBytes(own, inFlight) + buffers, microBatches > 1 ? 2 : 1),
+        memory: this.memory(state, activationBytes(own, inFlight) + buffers),
         sent: microBatches * (before + after + sums) + allReduceBytes(state.reduced, dp),
       }
     })
@@ -148,10 +148,9 @@ export class Estimator {
   private memory(
     { parameters, gradients, optimizer }: ReturnType<typeof bytesOfState>,
     activations: number,
-    copiesOfGradients: number,
   ): Memory {
     const model = 4 * sumOf(this.model(1).parameters.map(({ variable }) => variable.size))
-    const parts = { parameters, gradients: copiesOfGradients * gradients, optimizer, activations, model }
+    const parts = { parameters, gradients, optimizer, activations, model }
     return { ...parts, total: sumOf(Object.values(parts)) }
   }
 

@@ -132,6 +132,32 @@ describe('what a rank holds', () => {
     )
   })
 
+  /** Beside them, the losses and times: four float64 to all. */
+  test.each([
+    ['1f1b', 3, 1],
+    ['gpipe', 2, 1],
+    ['interleaved', 2, 2],
+  ] as const)(
+    '%s on %d ranks sends activations and their gradients at the borders, once',
+    async (schedule, ranks, v) => {
+      const sent = await asRanks(ranks, async (world) => {
+        const { pipeline } = await piped(world, { schedule, stages: 'layers' }, 1)
+        const { x, y } = sequences(0, BATCH)
+        const before = world.collectives.bytesSent
+        await pipeline.step(x, y)
+        return world.collectives.bytesSent - before
+      })
+      const border = BATCH * context * 16 * Float32Array.BYTES_PER_ELEMENT
+      const stages = ranks * v
+      for (const [rank, bytes] of sent.entries()) {
+        const own = Array.from({ length: v }, (_, i) => i * ranks + rank)
+        const borders = own.flatMap((stage) => [stage > 0, stage < stages - 1]).filter(Boolean).length
+        expect(bytes).toBeGreaterThan(borders * border)
+        expect(bytes).toBeLessThanOrEqual(borders * border + (ranks - 1) * 4 * 8)
+      }
+    },
+  )
+
   test('the bubble is a share of the step', async () => {
     for (const { bubbleFraction } of await asRanks(2, (world) => piped(world, {}, 3))) {
       expect(bubbleFraction).toBeGreaterThan(0)
