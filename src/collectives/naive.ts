@@ -25,7 +25,8 @@ export function naiveReduce(inputs: readonly Numbers[], op: ReduceOp): Float64Ar
 
 /** Every rank's array after an all-reduce, stored in the inputs' dtype (which wraps integers). */
 export function naiveAllReduce(inputs: readonly Numbers[], op: ReduceOp): Numbers[] {
-  return inputs.map(() => like(inputs[0]!, naiveReduce(inputs, op)))
+  const sum = like(inputs[0]!, naiveReduce(inputs, op))
+  return inputs.map(() => sum.slice())
 }
 
 /** Every rank's slice after a reduce-scatter. */
@@ -37,8 +38,8 @@ export function naiveReduceScatter(inputs: readonly Numbers[], op: ReduceOp): Nu
 
 /** Every rank's result of an all-gather. */
 export function naiveAllGather(parts: readonly Numbers[]): Numbers[] {
-  const whole = parts.flatMap((part) => Array.from(part))
-  return parts.map((part) => like(part, whole))
+  const whole = joined(parts)
+  return parts.map(() => whole.slice())
 }
 
 /** The root's array after a reduce; everybody else's is as before. */
@@ -55,17 +56,25 @@ export function naiveScatter(whole: Numbers, size: number): Numbers[] {
 /** Every rank's result of an all-to-all. */
 export function naiveAllToAll(inputs: readonly Numbers[]): Numbers[] {
   const shares = inputs.map((input) => naiveScatter(input, inputs.length))
-  return inputs.map((input, rank) =>
-    like(
-      input,
-      shares.flatMap((share) => Array.from(share[rank]!)),
-    ),
-  )
+  return inputs.map((_, rank) => joined(shares.map((share) => share[rank]!)))
 }
 
 /** Every rank's array after a broadcast. */
 export function naiveBroadcast(inputs: readonly Numbers[], root: number): Numbers[] {
   return inputs.map(() => like(inputs[root]!, inputs[root]!))
+}
+
+function joined(parts: readonly Numbers[]): Numbers {
+  const whole = allocate(
+    dtypeOf(parts[0]!)!,
+    parts.reduce((length, part) => length + part.length, 0),
+  )
+  let at = 0
+  for (const part of parts) {
+    whole.set(part, at)
+    at += part.length
+  }
+  return whole
 }
 
 function like(model: Numbers, values: ArrayLike<number>): Numbers {
