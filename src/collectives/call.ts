@@ -3,6 +3,7 @@
  * Also the dtypes, since an array's dtype is part of it. It knows no ranks and moves nothing.
  */
 import type { Numbers, ReduceOp } from './communicator.js'
+import { Bfloat16Bits, Float16Bits, HALF_ARRAYS, type HalfType } from './kernels/half-arrays.js'
 
 // The place in this list is the number on the wire: new ones go to the end.
 export const OPERATIONS = [
@@ -21,7 +22,7 @@ export const OPERATIONS = [
 ] as const
 export type Operation = (typeof OPERATIONS)[number]
 
-export const DTYPES = ['float32', 'float64', 'int32', 'uint8'] as const
+export const DTYPES = ['float32', 'float64', 'int32', 'uint8', 'float16', 'bfloat16'] as const
 export type Dtype = (typeof DTYPES)[number]
 
 export interface Call {
@@ -37,7 +38,13 @@ export interface Call {
   readonly layout?: number
 }
 
-const ARRAYS = { float32: Float32Array, float64: Float64Array, int32: Int32Array, uint8: Uint8Array } as const
+export const ARRAYS = {
+  float32: Float32Array,
+  float64: Float64Array,
+  int32: Int32Array,
+  uint8: Uint8Array,
+  ...HALF_ARRAYS,
+} as const
 
 const DTYPE_OF_TAG: Readonly<Record<string, Dtype>> = {
   Float32Array: 'float32',
@@ -49,7 +56,13 @@ const DTYPE_OF_TAG: Readonly<Record<string, Dtype>> = {
 /** The dtype of an array, or undefined if the collectives have none for it. */
 export function dtypeOf(data: unknown): Dtype | undefined {
   if (!ArrayBuffer.isView(data) || data instanceof DataView) return undefined
-  return DTYPE_OF_TAG[(data as Uint8Array)[Symbol.toStringTag]]
+  const known = DTYPE_OF_TAG[(data as Uint8Array)[Symbol.toStringTag]]
+  if (known !== undefined) return known
+  return data instanceof Float16Bits ? 'float16' : data instanceof Bfloat16Bits ? 'bfloat16' : undefined
+}
+
+export function isHalf(dtype: Dtype): dtype is HalfType {
+  return dtype in HALF_ARRAYS
 }
 
 export function bytesPerElement(dtype: Dtype): number {

@@ -3,7 +3,7 @@
  * names the method, what was given and what was expected.
  */
 import { LockstepError } from '../errors.js'
-import { type Dtype, dtypeOf } from './call.js'
+import { type Dtype, dtypeOf, isHalf } from './call.js'
 import { REDUCE_OPS, type ReduceOp } from './communicator.js'
 
 export function checkedDtype(method: string, data: unknown): Dtype {
@@ -26,6 +26,8 @@ export function checkReduction(op: ReduceOp, dtype: Dtype): void {
       `the mean of ${dtype} is no ${dtype}: reduce with 'sum' and divide, or give floats`,
     )
   }
+  if (op !== 'sum' && isHalf(dtype))
+    throw new LockstepError(`${op} of ${dtype}: 16-bit floats have sums only; give float32`)
 }
 
 /** `what` as in "broadcast from root". */

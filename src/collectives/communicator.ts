@@ -3,10 +3,13 @@
  * It refuses to say how the numbers travel: that is a transport's part.
  */
 
+import type { HalfArray } from './kernels/half-arrays.js'
+
 export const REDUCE_OPS = ['sum', 'mean', 'min', 'max', 'product'] as const
 export type ReduceOp = (typeof REDUCE_OPS)[number]
 
-export type Numbers = Float32Array | Float64Array | Int32Array | Uint8Array
+/** 16-bit floats have sums only. */
+export type Numbers = Float32Array | Float64Array | Int32Array | Uint8Array | HalfArray
 
 export interface GroupOptions {
   /**

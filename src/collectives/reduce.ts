@@ -5,6 +5,8 @@
 import type { Dtype } from './call.js'
 import type { Numbers, ReduceOp } from './communicator.js'
 import { anywhere } from './kernels/anywhere.js'
+import type { HalfArray } from './kernels/half-arrays.js'
+import { sumHalves } from './kernels/half-sums.js'
 import { add, maximum, minimum, multiply } from './kernels/kernels.js'
 
 /** `target[i] = target[i] (op) source[i]`, in the dtype's own arithmetic. */
@@ -66,11 +68,19 @@ const kernels: Readonly<Record<ReduceOp, Combine>> = {
   product: anywhere(multiply) as Combine,
 }
 
+const refused: Combine = () => {
+  throw new TypeError('16-bit floats have sums only')
+}
+const halfSum: Combine = (target, source) => sumHalves(target as HalfArray, [target, source] as HalfArray[])
+const halves = { sum: halfSum, mean: refused, min: refused, max: refused, product: refused }
+
 const TABLE: Readonly<Record<Dtype, Readonly<Record<ReduceOp, Combine>>>> = {
   float32: kernels,
   float64: loopsFor('float64'),
   int32: loopsFor('int32'),
   uint8: loopsFor('uint8'),
+  float16: halves,
+  bfloat16: halves,
 }
 
 export function combineOf(dtype: Dtype, op: ReduceOp): Combine {

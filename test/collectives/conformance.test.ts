@@ -3,8 +3,10 @@
  * against the naive oracle, bit-identical on all ranks and in a second run.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { DTYPES } from '../../src/collectives/call.js'
+import { allocate, DTYPES } from '../../src/collectives/call.js'
 import type { Communicator, Numbers } from '../../src/collectives/communicator.js'
+import { addHalf, toHalf } from '../../src/collectives/kernels/half.js'
+import type { HalfArray } from '../../src/collectives/kernels/half-arrays.js'
 import {
   naiveAllGather,
   naiveAllReduce,
@@ -82,6 +84,32 @@ describe.each(GROUPS)('$name', ({ connect }) => {
         }
       }
     })
+
+    test.each(['float16', 'bfloat16'] as const)(
+      'reduce-scatter of %s: added in float32 in rank order, rounded once, also in place',
+      async (dtype) => {
+        for (const count of [1, 5000, 140_000]) {
+          const data = group.map((_, rank) => {
+            const half = allocate(dtype, size * count) as HalfArray
+            toHalf(half, numbers('float32', half.length, rank) as Float32Array)
+            return half
+          })
+          const sum = new Float32Array(size * count)
+          for (const half of data) addHalf(sum, half)
+          const expected = allocate(dtype, sum.length) as HalfArray
+          toHalf(expected, sum)
+          const own = data.map((array, rank) => array.subarray(rank * count, (rank + 1) * count))
+          for (const into of [undefined, own]) {
+            const slices = await Promise.all(
+              group.map((rank, i) => rank.reduceScatter(data[i]!, 'sum', into?.[i])),
+            )
+            slices.forEach((slice, rank) => {
+              expectSameBits(slice, expected.subarray(rank * count, (rank + 1) * count))
+            })
+          }
+        }
+      },
+    )
 
     test.each(COUNTS)('broadcast of %i elements, from every root', async (count) => {
       for (const dtype of DTYPES) {

@@ -4,6 +4,7 @@
  * All throw RangeError when the lengths differ.
  */
 import { simd } from './binding.js'
+import { Bfloat16Bits, type HalfArray } from './half-arrays.js'
 
 /** dst = bfloat16 of src. */
 export function toBfloat16(dst: Uint16Array, src: Float32Array): void {
@@ -45,6 +46,24 @@ export function addFloat16(dst: Float32Array, src: Uint16Array): void {
   const kernels = simd(dst, src)
   if (kernels) kernels.addFloat16(dst.byteOffset, src.byteOffset, dst.length)
   else for (let i = 0; i < dst.length; i++) dst[i]! += float16Value(src[i]!)
+}
+
+/** dst = src in the format of `dst`. */
+export function toHalf(dst: HalfArray, src: Float32Array): void {
+  if (dst instanceof Bfloat16Bits) toBfloat16(dst, src)
+  else toFloat16(dst, src)
+}
+
+/** dst = float32 of src, exactly. */
+export function fromHalf(dst: Float32Array, src: HalfArray): void {
+  if (src instanceof Bfloat16Bits) fromBfloat16(dst, src)
+  else fromFloat16(dst, src)
+}
+
+/** dst[i] += src[i]. */
+export function addHalf(dst: Float32Array, src: HalfArray): void {
+  if (src instanceof Bfloat16Bits) addBfloat16(dst, src)
+  else addFloat16(dst, src)
 }
 
 // One float32 and its bits.

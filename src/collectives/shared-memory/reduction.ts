@@ -1,9 +1,11 @@
 /**
- * Reductions of one equally long array per rank, in rank order: so whoever computes them gets the same bits. float32 goes
- * through the SIMD kernels, the other dtypes through plain loops.
+ * Reductions of one equally long array per rank, in rank order: so whoever computes them gets the same bits. float32 and
+ * 16-bit floats go through the SIMD kernels, the other dtypes through plain loops.
  */
-import { type Dtype, dtypeOf } from '../call.js'
+import { type Dtype, dtypeOf, isHalf } from '../call.js'
 import type { Numbers, ReduceOp } from '../communicator.js'
+import type { HalfArray } from '../kernels/half-arrays.js'
+import { sumHalves } from '../kernels/half-sums.js'
 import * as float32 from '../kernels/kernels.js'
 import { sumAll, sumInto } from '../kernels/sums.js'
 import { type Combine, combineOf, divide } from '../reduce.js'
@@ -22,6 +24,10 @@ const KERNELS: Readonly<Record<ReduceOp, (dst: Float32Array, src: Float32Array) 
 /** `target` = the reduction of `sources`; it may be the first of them, and overlaps no other. */
 export function reduceInto(target: Numbers, sources: readonly Numbers[], op: ReduceOp): void {
   const dtype = dtypeOf(target)!
+  if (isHalf(dtype)) {
+    sumHalves(target as HalfArray, sources as readonly HalfArray[])
+    return
+  }
   if (dtype === 'float32' && (op === 'sum' || op === 'mean')) {
     sumInto(target as Float32Array, sources as Float32Array[])
     if (op === 'mean') float32.divide(target as Float32Array, sources.length)

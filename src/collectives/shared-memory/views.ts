@@ -1,11 +1,9 @@
 /**
  * Typed views at places in a memory, and the cutting of work: pure.
  */
-import type { Dtype } from '../call.js'
+import { ARRAYS, type Dtype } from '../call.js'
 import { chunkOf, type Range } from '../chunks.js'
 import type { Numbers } from '../communicator.js'
-
-const ARRAYS = { float32: Float32Array, float64: Float64Array, int32: Int32Array, uint8: Uint8Array } as const
 
 /** `count` elements from byte `offset` on. */
 export function numbersAt(dtype: Dtype, buffer: ArrayBuffer, offset: number, count: number): Numbers {
