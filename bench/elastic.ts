@@ -34,7 +34,7 @@ process.once('exit', () => {
   for (const { child } of nodes) child.kill('SIGKILL')
   rmSync(directory, { recursive: true })
 })
-const launcher = compileInto(join(directory, 'package'))
+const launcher = await compileInto(join(directory, 'package'))
 const script = fileURLToPath(new URL('elastic-rank.ts', import.meta.url))
 
 const undisturbed = await train('undisturbed', ['--nproc', '4', '--threads', '1'], '0')

@@ -37,7 +37,7 @@ type Moment = Part | 'saved'
 
 const directory = mkdtempSync(join(tmpdir(), 'lockstep-restart-'))
 process.once('exit', () => rmSync(directory, { recursive: true }))
-const launcher = compileInto(join(directory, 'package'))
+const launcher = await compileInto(join(directory, 'package'))
 const script = join(directory, 'package/restart-rank.ts')
 copyFileSync(fileURLToPath(new URL('restart-rank.ts', import.meta.url)), script)
 

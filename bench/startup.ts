@@ -41,7 +41,7 @@ const [nproc, rounds] = [Number(values.nproc), Number(values.rounds)]
 
 const directory = mkdtempSync(join(tmpdir(), 'lockstep-startup-'))
 process.once('exit', () => rmSync(directory, { recursive: true }))
-const launcher = compileInto(join(directory, 'package'))
+const launcher = await compileInto(join(directory, 'package'))
 const commands = new Map<string, string[]>()
 for (const [language, extension] of [
   ['TypeScript', 'ts'],

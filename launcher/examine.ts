@@ -5,6 +5,7 @@
  */
 import { SourceMap } from 'node:module'
 import { fileURLToPath } from 'node:url'
+import { withSourceLines } from '../src/runtime/environment/source-lines.js'
 import { IS_STOPPED, processState } from './stopped.js'
 
 /** For the whole examination: a machine that is busy takes its time. */
@@ -35,7 +36,7 @@ export async function examine(pid: number, openInspector: () => Promise<string>)
   try {
     const url = await orTimeout(openInspector(), timeout)
     const frames = await orTimeout(pause(url, timeout), timeout)
-    return ['it was in', ...frames.slice(0, FRAMES).map((frame) => `    at ${frame}`)]
+    return ['it was in', ...frames.slice(0, FRAMES).map((frame) => `    at ${withSourceLines(frame)}`)]
   } catch {
     return [
       processState(pid) === 'R'

@@ -1,12 +1,11 @@
-// Builds dist/: the WebAssembly kernels first (TypeScript imports what they generate), then TypeScript, whose output is
-// made to load faster.
+// Builds dist/: the WebAssembly kernels first (TypeScript imports what they generate), then types by TypeScript, and JavaScript.
 import { spawnSync } from 'node:child_process'
 import { chmodSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { buildKernels } from './build-kernels.mjs'
-import { requireCommonJs } from './require-commonjs.mjs'
+import { bundle } from './bundle.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const tsc = createRequire(import.meta.url).resolve('typescript/lib/tsc.js')
@@ -18,5 +17,5 @@ const { status } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'
   stdio: 'inherit',
 })
 if (status !== 0) process.exit(status ?? 1)
-requireCommonJs(join(root, 'dist'))
+await bundle(join(root, 'dist'))
 chmodSync(join(root, 'dist/launcher/main.js'), 0o755)

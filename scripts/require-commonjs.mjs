@@ -1,4 +1,4 @@
-// Lets what tsc (or esbuild, for tests) has written load CommonJS packages by require. Imported as modules, Node compiles
+// Lets what esbuild has written load CommonJS packages by require. Imported as modules, Node compiles
 // each a second time to tell which kind it is, and parses it for the names of its exports: a third of a rank's start went
 // into that, most of it for TensorFlow.js. (TypeScript's `import x = require()` is the same, but nothing that runs the source
 // directly has it.)

@@ -33,7 +33,7 @@ describe('the package', () => {
     const [{ files }] = JSON.parse(listing)
     const paths: string[] = files.map(({ path }: { path: string }) => path)
     const expected =
-      /^(package\.json|README\.md|LICENSE|docs\/.+\.(md|svg)|deploy\/.+|scripts\/link-tfjs-node\.mjs|dist\/(src|launcher)\/.+(\.js|\.d\.ts))$/
+      /^(package\.json|README\.md|LICENSE|docs\/.+\.(md|svg)|deploy\/.+|scripts\/link-tfjs-node\.mjs|dist\/(src|launcher)\/.+(\.js|\.d\.ts)|dist\/lib\/[\w-]+\.js(\.map)?)$/
     expect(paths).toEqual(expect.arrayContaining(['LICENSE', 'README.md', 'dist/src/index.d.ts']))
     expect(paths.filter((path) => !expected.test(path))).toEqual([])
   })

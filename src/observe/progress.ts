@@ -2,7 +2,6 @@
  * Shows how far training is: one line that renews itself where somebody watches, plain lines now and then where the
  * output goes to a file. For one rank only, usually rank 0: it asks nothing of the others.
  */
-import { createLogUpdate } from 'log-update'
 import { formatProgress, formatSummary, type JobSize, SpeedMeter, type StepReport } from './progress-line.js'
 
 const REDRAW_MS = 100
@@ -106,15 +105,23 @@ function chooseDisplay(
 }
 
 function terminal(stream: NodeJS.WriteStream): Display {
-  // The cursor stays visible: a rank that is killed has no chance to bring it back.
-  const draw = createLogUpdate(stream, { showCursor: true })
+  type Draw = ReturnType<typeof import('log-update')['createLogUpdate']>
+  let draw: Draw | undefined
+  // Only here: it takes a tenth of a rank's start.
+  const loading = import('log-update').then(({ createLogUpdate }) => {
+    // The cursor stays visible: a rank that is killed has no chance to bring it back.
+    draw = createLogUpdate(stream, { showCursor: true })
+    return draw
+  })
+  const drawing = (use: (draw: Draw) => void) => (draw ? use(draw) : void loading.then(use))
   return {
     live: true,
-    show: (line) => draw(line),
-    keep: (line) => {
-      draw(line)
-      draw.done()
-    },
+    show: (line) => drawing((draw) => draw(line)),
+    keep: (line) =>
+      drawing((draw) => {
+        draw(line)
+        draw.done()
+      }),
   }
 }
 

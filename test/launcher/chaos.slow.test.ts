@@ -98,7 +98,7 @@ describe(`a rank that fails (${ROUNDS} rounds)`, () => {
   }
 
   beforeAll(async () => {
-    launcher = compileInto(join(directory, 'package'))
+    launcher = await compileInto(join(directory, 'package'))
     copyFileSync(fixture('chaos-train.mjs'), join(directory, 'package/chaos-train.mjs'))
     const { sha256, noted, stderr } = await train('undisturbed', [], (counts) => ({ counts }))
     expect(sha256, stderr).toMatch(/^[0-9a-f]{64}$/)

@@ -6,16 +6,16 @@ import { LinkMesh } from './link-mesh.js'
 import type { Mesh, MeshOptions, TransportKind } from './mesh.js'
 import { TcpDoor } from './tcp.js'
 import { UnixDoor } from './unix.js'
-import { WebSocketDoor } from './websocket.js'
 
-const DOORS: Readonly<Record<TransportKind, (options: MeshOptions) => Door>> = {
+const DOORS: Readonly<Record<TransportKind, (options: MeshOptions) => Door | Promise<Door>>> = {
   tcp: (options) => new TcpDoor(options, options.streams),
-  ws: (options) => new WebSocketDoor(options),
+  // Loaded for those who need it: few do, and a rank and its thread would each wait for `ws` and Node's HTTP.
+  ws: async (options) => new (await import('./websocket.js')).WebSocketDoor(options),
   // Does not leave the host.
   unix: ({ token, streams }) => new UnixDoor({ token }, streams),
 }
 
 /** @throws LockstepError when `options.host` is no address of this host. */
-export function listen(kind: TransportKind, options: MeshOptions): Promise<Mesh> {
-  return LinkMesh.listen(DOORS[kind](options), options)
+export async function listen(kind: TransportKind, options: MeshOptions): Promise<Mesh> {
+  return LinkMesh.listen(await DOORS[kind](options), options)
 }

@@ -5,6 +5,7 @@
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
+import { withSourceLines } from './source-lines.js'
 
 export interface Failure {
   /** What a reader is shown: one line for an error that a user can cause, otherwise the stack. */
@@ -39,7 +40,7 @@ export function describeFailure(error: unknown, script = process.argv[1] ?? 'the
     return words(`something that is no Error was thrown: ${inspect(error)}`, false, BUG)
   if (isLockstepError(error)) return words(joinLines(error.message), true, error.exitCode)
   const unloadable = unparsable(error, script) ?? unresolvable(error)
-  return unloadable ? words(unloadable, true, USER_ERROR) : words(inspect(error), false, BUG)
+  return unloadable ? words(unloadable, true, USER_ERROR) : words(withSourceLines(inspect(error)), false, BUG)
 }
 
 /** With which a script says that it has ended because it was asked to: 128 + SIGTERM. */

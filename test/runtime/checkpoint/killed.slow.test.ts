@@ -27,7 +27,9 @@ const directory = mkdtempSync(join(tmpdir(), 'lockstep-killed-'))
 afterAll(() => rmSync(directory, { recursive: true }))
 
 test(`a process killed while it saves, ${KILLS} times (seed ${SEED})`, { timeout: 600_000 }, async () => {
-  const launcher = compileInto(join(directory, 'package'))
+  const modules = ['checkpoints', 'background-writer', 'writing', 'locations']
+  const used = modules.map((name) => `src/runtime/checkpoint/${name}.ts`)
+  const launcher = await compileInto(join(directory, 'package'), used)
   const source = pathToFileURL(join(launcher, '../../src/runtime/checkpoint')).href
   const saving = fileURLToPath(new URL('saving.mjs', import.meta.url))
   const checkpoints = join(directory, 'checkpoints')
