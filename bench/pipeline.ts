@@ -4,16 +4,30 @@
  *
  *   npm run -s bench:pipeline -- [--steps 20] [--micro-batches 8] [--width 256] [--depth 4] [--batch 16] [--peers] [--save]
  *
- * `bubbles`: equal stages (dense layers), the share of time in which ranks computed no pass, beside the formula.
- * `throughput`: a GPT, the same sequences a step, all in turn, step by step, so that a noisy machine is noisy for all: the median
+ * `bubbles`: equal stages (dense layers), the share of time in which ranks computed no pass, from the job's timeline, beside the
+ * formula; and `withoutDelays`, what the same passes would leave idle if each began as soon as it could, which is above the
+ * formula as far as their lengths differ. `throughput`: a GPT, whose stages are cut by time, the same sequences a step, all in
+ * turn, step by step, so that a noisy machine is noisy for all: `relative` is the median
  * of dp2's time by the other's. With --peers PyTorch's DDP, ZeroRedundancyOptimizer, FSDP, pipelining and parallelize_module over
  * Gloo, on each Python of PYTHONS.
  */
 import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { pythons, torchVersion } from './peers.js'
-import { circumstances, saveResult } from './record.js'
+import { idleShare, passesOf, withoutDelays } from './pipeline-timeline.js'
+import { circumstances, median, rounded, saveResult } from './record.js'
+
+interface Held {
+  readonly schedule: string
+  readonly stagesPerRank: number
+  readonly microBatchesHeld: number
+}
+
+const WARM_UP = 3
 
 const { values } = parseArgs({
   options: {
@@ -29,10 +43,48 @@ const { values } = parseArgs({
 const sizes = [values.steps, values['micro-batches'], values.width, values.depth, values.batch]
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 const launcher = ['--import', 'tsx', path('../launcher/main.ts'), '--nproc', '2', '--threads', '1']
-const printed = execFileSync(process.execPath, [...launcher, path('pipeline-rank.ts'), ...sizes], {
-  encoding: 'utf8',
-})
-const result = JSON.parse(printed.slice(printed.indexOf('{'))) as object
+function launched(options: readonly string[], script: string, args: readonly string[]): string {
+  const argv = [...launcher, ...options, path(script), ...args]
+  return execFileSync(process.execPath, argv, { encoding: 'utf8' })
+}
+
+const printed = launched([], 'pipeline-rank.ts', sizes)
+const result = { bubbles: bubbles(), ...(JSON.parse(printed.slice(printed.indexOf('{'))) as object) }
+
+function bubbles() {
+  const directory = mkdtempSync(join(tmpdir(), 'bench-'))
+  const file = join(directory, 'timeline.json')
+  const [p, m] = [2, Number(values['micro-batches'])]
+  const steps = WARM_UP + Math.ceil(Number(values.steps) / 2)
+  try {
+    const text = launched(['--timeline', file], 'pipeline-bubbles-rank.ts', [`${steps}`, `${m}`])
+    const held = JSON.parse(text.slice(text.indexOf('[{'))) as Held[]
+    const passes = passesOf(file, p)
+    return held.map(({ schedule, stagesPerRank: v, microBatchesHeld }) => {
+      const taken = passes.map((own) => own.splice(0, steps * 2 * m * v))
+      const each = Array.from({ length: steps }, (_, i) =>
+        taken.map((own) => own.slice(i * 2 * m * v, (i + 1) * 2 * m * v)),
+      ).slice(WARM_UP)
+      const shares = each.map(idleShare)
+      const formula = (p - 1) / (v * m + p - 1)
+      const measured = median(shares)
+      return {
+        schedule,
+        formula: rounded(formula, 4),
+        measured: rounded(measured, 4),
+        ratio: rounded(measured / formula, 3),
+        least: rounded(Math.min(...shares), 4),
+        withoutDelays: rounded(median(each.map((step) => idleShare(withoutDelays(step)))), 4),
+        computeMs: taken.map((_, rank) =>
+          rounded(median(each.map((step) => step[rank]!.reduce((sum, { ms }) => sum + ms, 0)))),
+        ),
+        microBatchesHeld,
+      }
+    })
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
 
 const peers = pythons().flatMap((python) => {
   const version = values.peers ? torchVersion(python) : undefined
