@@ -58,6 +58,8 @@ interface Part {
   readonly writes: ReadonlySet<string>
   /** What is exchanged once it has run. */
   readonly due: readonly string[]
+  /** The one whose buffers are bound. */
+  slot?: Slot
 }
 
 interface Names {
@@ -148,8 +150,7 @@ export class StageProgram {
     pass.slot.randoms.forEach((buffer, i) => {
       fillUniform(buffer, [...key, i])
     })
-    const made = new Map([...zip(this.names.outputs, outputs), ...pass.slot.carried])
-    await this.run(this.first, pass, made)
+    await this.run(this.first, pass, zip(this.names.outputs, outputs))
   }
 
   /**
@@ -170,14 +171,16 @@ export class StageProgram {
     written: ReadonlyMap<string, Numbers>,
   ): Promise<void> {
     const { names, exchanges, own } = this
-    const read = new Map([
+    const given = new Map([
       ...zip(names.params, params),
       ...zip(names.inputs, inputs),
       ...zip(names.randoms, slot.randoms),
-      ...slot.carried,
     ])
     for (const part of parts) {
-      bind(part, read, written)
+      bind(part, given, written)
+      // Most of what a pass binds, and where one slot is in use the same again and again.
+      if (part.slot !== slot) bind(part, slot.carried, slot.carried)
+      part.slot = slot
       try {
         await part.session.run()
       } catch (cause) {

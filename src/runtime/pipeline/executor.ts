@@ -21,9 +21,8 @@ export async function execute(actions: readonly Action[], handlers: Handlers): P
   const transfers: Promise<void>[] = []
   let computing = 0
   for (const { kind, stage, microBatch } of actions) {
-    const key = (pass: string) => `${pass} ${stage} ${microBatch}`
     if (kind === 'forward' || kind === 'backward') {
-      await arriving.get(key(kind))
+      await arriving.get(`${kind} ${stage} ${microBatch}`)
       const began = performance.now()
       await handlers[kind](stage, microBatch)
       computing += performance.now() - began
@@ -32,7 +31,8 @@ export async function execute(actions: readonly Action[], handlers: Handlers): P
     const moving = handlers[kind](stage, microBatch)
     moving.catch(() => {}) // thrown where it is awaited
     transfers.push(moving)
-    if (kind === 'recvActivation' || kind === 'recvGradient') arriving.set(key(awaitedBy[kind]), moving)
+    if (kind === 'recvActivation' || kind === 'recvGradient')
+      arriving.set(`${awaitedBy[kind]} ${stage} ${microBatch}`, moving)
   }
   await Promise.all(transfers)
   return { computing, all: performance.now() - start }
