@@ -28,6 +28,8 @@ export interface KernelNode {
 }
 
 export type Numbers = Float32Array | Int32Array | Uint8Array
+/** Also 16-bit floats, of the type that a program computes in. */
+export type Bindable = Numbers | Uint16Array
 
 /** The typed array that holds values of a dtype. */
 export const numbersOf = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const

@@ -1,6 +1,6 @@
 /** A session through onnxruntime-node: on any provider, and on the cpu where its library cannot be had directly. */
 import type { InferenceSession, Tensor } from 'onnxruntime-node'
-import type { Numbers } from './graph.js'
+import type { Bindable } from './graph.js'
 import { encodeModel, type OnnxGraph, type OnnxValue } from './onnx.js'
 import { loadOrt, type Ort } from './onnxruntime.js'
 import { type Backend, SETTINGS, type SessionOptions } from './session-backend.js'
@@ -37,7 +37,7 @@ export class NodeSession implements Backend {
     return { name, type, shape }
   }
 
-  bindInput(value: OnnxValue, data: Numbers): void {
+  bindInput(value: OnnxValue, data: Bindable): void {
     this.feeds[value.name] = this.tensor(value, data)
   }
 
@@ -45,7 +45,7 @@ export class NodeSession implements Backend {
     delete this.feeds[name]
   }
 
-  bindOutput(value: OnnxValue, data: Numbers): void {
+  bindOutput(value: OnnxValue, data: Bindable): void {
     this.fetches[value.name] = this.tensor(value, data)
   }
 
@@ -61,7 +61,7 @@ export class NodeSession implements Backend {
     await this.session.release()
   }
 
-  private tensor({ type, shape }: OnnxValue, data: Numbers): Tensor {
+  private tensor({ type, shape }: OnnxValue, data: Bindable): Tensor {
     return new this.ort.Tensor(type as 'float32', data as Float32Array, shape)
   }
 }

@@ -5,7 +5,7 @@
 import protobuf from 'protobufjs'
 
 /** TensorProto.DataType, the values that appear in the graphs made here. */
-export const onnxType = { float32: 1, int32: 6, int64: 7, bool: 9 } as const
+export const onnxType = { float32: 1, int32: 6, int64: 7, bool: 9, float16: 10, bfloat16: 16 } as const
 /** The domain of onnxruntime's operators on blocked images (builder.ts says what those are). */
 export const BLOCKED_DOMAIN = 'com.microsoft.nchwc'
 

@@ -6,7 +6,16 @@
 import { LockstepError } from '../errors.js'
 import { type Autocast, autocast, carriedInFloat32 } from './autocast.js'
 import { blockSize } from './block-size.js'
-import { type DType, type KernelGraph, type Numbers, numbersOf, type RandomInput, sizeOf } from './graph.js'
+import {
+  type Bindable,
+  type DType,
+  type KernelGraph,
+  type Numbers,
+  numbersOf,
+  type RandomInput,
+  sizeOf,
+} from './graph.js'
+import { keptInHalf } from './half-storage.js'
 import { type Lowered, lower } from './lower.js'
 import { recomputed } from './recompute.js'
 import type { Recompute } from './recompute-cuts.js'
@@ -19,12 +28,15 @@ import { type TraceRequest, trace } from './trace.js'
 import { fillUniform } from './uniform.js'
 
 export interface ProgramRequest extends TraceRequest {
-  /** One buffer per variable, trainable then frozen, in the variables' order and sizes. Read at every run. */
-  readonly params: readonly Numbers[]
+  /**
+   * One buffer per variable, trainable then frozen, in the variables' order and sizes. Read at every run. A Uint16Array here or
+   * among the gradients holds numbers of the type of `autocast`.
+   */
+  readonly params: readonly Bindable[]
   /** One buffer per output of the body, where the caller has them; otherwise they are made. */
   readonly outputs?: readonly Numbers[]
   /** One buffer per trainable variable. Written by every run. */
-  readonly gradients: readonly Float32Array[]
+  readonly gradients: readonly (Float32Array | Uint16Array)[]
   /**
    * Cut the pass into up to so many parts, so that gradients can be used while others are still computed; undefined: one
    * part. Or which gradients to make in each part, by their position among the trainable variables.
@@ -80,10 +92,14 @@ export class Program {
     const { segments = 1, streaming, autocast: casting } = request
     const tuned = onCpu && !casting?.native
     const whole = tuned ? lower(graph, await blockSize()) : lower(graph, undefined, true)
-    const lowered = casting ? autocast(whole, casting) : whole
     const ends = graph.outputs.length - graph.updated.length
     const first = ends - request.gradients.length
-    const gradients = lowered.outputs.slice(first, ends)
+    const gradients = whole.outputs.slice(first, ends)
+    const kept = {
+      params: inHalf(whole.params, request.params),
+      gradients: inHalf(gradients, request.gradients),
+    }
+    const lowered = casting ? keptInHalf(autocast(whole, casting), kept, casting.type) : whole
     const bytes = new Map(gradients.map((name, i) => [name, request.gradients[i]!.byteLength]))
     const parts =
       typeof segments === 'number' ? segments : segments.map((part) => part.map((i) => gradients[i]!))
@@ -170,7 +186,7 @@ export class Program {
   }
 
   /** Reads the variables from other buffers from now on; undefined: from none, until there are. */
-  bindParams(params: readonly Numbers[] | undefined): void {
+  bindParams(params: readonly Bindable[] | undefined): void {
     if (params) this.session.bindInputs(pairs(this.lowered.params, params))
     else this.session.unbindInputs(this.lowered.params)
   }
@@ -215,10 +231,15 @@ function adviceOn(message: string): string {
   return `onnxruntime failed to run the compiled model: ${message.split('\n')[0]}`
 }
 
+/** Names of those whose buffers hold 16-bit numbers. */
+function inHalf(names: readonly string[], buffers: readonly Bindable[]): ReadonlySet<string> {
+  return new Set(names.filter((_, i) => buffers[i] instanceof Uint16Array))
+}
+
 function buffer(shape: readonly number[], dtype: DType): Numbers {
   return new numbersOf[dtype](sizeOf(shape))
 }
 
-function pairs(names: readonly string[], buffers: readonly Numbers[]): Map<string, Numbers> {
+function pairs(names: readonly string[], buffers: readonly Bindable[]): Map<string, Bindable> {
   return new Map(names.map((name, i) => [name, buffers[i]!]))
 }

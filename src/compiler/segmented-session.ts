@@ -23,6 +23,8 @@ export const arrays = {
   int32: Int32Array,
   int64: BigInt64Array,
   bool: Uint8Array,
+  float16: Uint16Array,
+  bfloat16: Uint16Array,
 } as const
 
 export class SegmentedSession {

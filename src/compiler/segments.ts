@@ -76,13 +76,19 @@ export function cut(
   })
 }
 
-/** Nodes that copy nothing, by what they make: a segment that reads it makes it again, and carried it would be a copy. */
+/**
+ * Nodes that copy nothing, or that widen what the caller keeps in 16 bits, by what they make: a segment that reads it makes it
+ * again, and carried it would be a copy.
+ */
 export function viewsOf(
   nodes: readonly OnnxNode[],
-  { constants }: Lowered['onnx'],
+  { constants, inputs: given }: Lowered['onnx'],
 ): ReadonlyMap<string, OnnxNode> {
   const known = new Set(constants.map(({ name }) => name))
-  const views = nodes.filter(({ op, inputs }) => op === 'Reshape' && known.has(inputs[1]!))
+  const halves = new Set(given.filter(({ type }) => type.endsWith('float16')).map(({ name }) => name))
+  const views = nodes.filter(({ op, inputs }) =>
+    op === 'Reshape' ? known.has(inputs[1]!) : op === 'Cast' && halves.has(inputs[0]!),
+  )
   return new Map(views.map((node) => [node.outputs[0]!, node]))
 }
 

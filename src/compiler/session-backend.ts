@@ -1,5 +1,5 @@
 /** What a session needs of a way into onnxruntime, and what both ways must set alike. */
-import type { Numbers } from './graph.js'
+import type { Bindable } from './graph.js'
 import type { OnnxValue } from './onnx.js'
 import type { Provider } from './onnxruntime.js'
 
@@ -20,9 +20,9 @@ export interface SessionOptions {
 export interface Backend {
   /** Type and shape of an untyped output, as inferred. */
   describe(name: string): OnnxValue
-  bindInput(value: OnnxValue, data: Numbers): void
+  bindInput(value: OnnxValue, data: Bindable): void
   unbindInput(name: string): void
-  bindOutput(value: OnnxValue, data: Numbers): void
+  bindOutput(value: OnnxValue, data: Bindable): void
   /** Blocks the thread while it computes. @throws Error with onnxruntime's message */
   run(): Promise<void>
   endProfiling(): void

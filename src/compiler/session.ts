@@ -2,7 +2,8 @@
  * An onnxruntime session: a graph in, native runs out. It knows buffers and execution providers; it knows nothing of
  * TensorFlow.js.
  */
-import type { Numbers } from './graph.js'
+import { LockstepError } from '../errors.js'
+import type { Bindable } from './graph.js'
 import { loadNativeApi } from './native-api.js'
 import { NativeSession } from './native-session.js'
 import { NodeSession } from './node-session.js'
@@ -12,7 +13,7 @@ import type { Backend, SessionOptions } from './session-backend.js'
 export type { SessionOptions } from './session-backend.js'
 
 /** Named buffers for a session's inputs or outputs; the session reads and writes them in place. */
-export type Buffers = ReadonlyMap<string, Numbers>
+export type Buffers = ReadonlyMap<string, Bindable>
 
 /**
  * A compiled graph. `bind` ties names to buffers, which it reads and writes in place, until they are bound anew. A run blocks
@@ -28,6 +29,11 @@ export class Session {
 
   static async create(graph: OnnxGraph, options: SessionOptions): Promise<Session> {
     const native = (options.provider ?? 'cpu') === 'cpu' ? await loadNativeApi() : undefined
+    if (!native && graph.inputs.some(({ type }) => type === 'bfloat16'))
+      throw new LockstepError(
+        'parameters in bfloat16 (precision with zero) need onnxruntime on the cpu, directly through koffi: use precision ' +
+          'float16, or zero 0',
+      )
     const backend = native
       ? NativeSession.create(native, graph, options)
       : await NodeSession.create(graph, options)

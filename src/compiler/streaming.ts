@@ -13,7 +13,7 @@ export interface Streaming {
   /** Whether the next segment's units may be brought while one runs. */
   readonly ahead: boolean
   /** Where a variable lies while its unit is at `place`. */
-  viewAt(variable: number, place: number): Float32Array
+  viewAt(variable: number, place: number): Float32Array | Uint16Array
   /** Brings a unit to `place` (0, 1, … as many as the graph needs at a time), whatever was there. */
   bring(unit: number, place: number): Promise<void>
 }

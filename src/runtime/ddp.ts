@@ -101,16 +101,18 @@ export class Ddp {
       throw new LockstepError('localSteps: ranks that share a model cannot train for themselves')
     const optimizer = withOuterState(optimizerOf(options.optimizer), local?.outer)
     checkZero(zero, options, optimizer)
-    if (zero === 3) checkWholeless(this.model.parameters)
     this.seed = seed
     const level = size === 1 ? 0 : zero
+    const half = level > 0 && precision !== 'float32' ? precision : undefined
+    if (zero === 3) checkWholeless(this.model.parameters, 'zero 2')
+    else if (half) checkWholeless(this.model.parameters, 'zero 0')
     this.agreed = {
       ...{ compression, zero: String(level) },
       localSteps: local ? `${local.every} after ${local.warmUp ?? 0}` : 'none',
       precision: lossScale ? `${precision}, loss scale ${lossScale.settings}` : precision,
     }
     const unitFloats = Math.ceil((bucketBytes === 'auto' ? BUCKET_BYTES : bucketBytes) / 4)
-    this.sharding = { level, rank, size, unitFloats, turns: links.share ? 1 : 2 }
+    this.sharding = { level, rank, size, unitFloats, turns: links.share ? 1 : 2, half }
     this.parameters = new Parameters(this.model.parameters, optimizer.slots, this.sharding)
     this.profiler = Profiler.from(options.profile, rank)
     this.timeline = timelineOf(links)
@@ -135,7 +137,7 @@ export class Ddp {
     const place = { links, parameters, optimizer, passes: this.passes, observers, lossScale }
     this.training =
       level > 0
-        ? new ZeroStep(place, this.sharding)
+        ? new ZeroStep(place, this.sharding, this.scaled)
         : local
           ? localStep(place, local, options, warn)
           : averagedStep(place, options, warn)
@@ -175,12 +177,13 @@ export class Ddp {
     // Where they cannot be shared, their exchange copies: as right, and slower.
     await links.share?.(parameters.reduced)
     if (parameters.gathered) await links.share?.(parameters.gathered)
-    if (this.sharding.level < 3) await links.broadcast(parameters.values, 0)
+    if (!parameters.isSpread) await links.broadcast(parameters.values, 0)
     else await spreadModel(links, parameters)
+    if (this.sharding.half) await this.training.reset()
   }
 
   /**
-   * With `zero` 3: gives every rank all parameters, and with `localSteps` the mean of all ranks', until the next step, for
+   * With `zero` 3, or `zero` and a 16-bit `precision`: gives every rank all float32 parameters, and with `localSteps` the mean of all ranks', until the next step, for
    * `predict`, `paramsSha256` and `updateModel`, which are no calls of all ranks. (`evaluate` and the exports do it
    * themselves.) Otherwise it does nothing. All ranks must call it together.
    */
@@ -299,7 +302,7 @@ export class Ddp {
     this.steps = loaded.progress.steps
     this.passes.count = loaded.progress.passes
     this.scaled?.resume(loaded.progress)
-    this.training.reset()
+    await this.training.reset()
     await this.letGo()
     return loaded.state
   }
@@ -354,9 +357,9 @@ export class Ddp {
     await this.computing.release()
   }
 
-  /** With `zero` 3: what `gather` has brought is no longer needed. */
+  /** Where parameters are spread: what `gather` has brought is no longer needed. */
   private async letGo(): Promise<void> {
-    if (this.sharding.level < 3 || !this.parameters.isWhole) return
+    if (!this.parameters.isSpread || !this.parameters.isWhole) return
     this.parameters.values = undefined
     await this.computing.letGo()
   }

@@ -67,19 +67,18 @@ interface OfParameter {
 
 /** As parts of the tensors that `parameters` knows, which may be slices. */
 function heldParts({ rank, size }: Place, parameters: Parameters): OfParameter[] {
-  const { sharding, trainable, slots, slotNames } = parameters
+  const { sharding, isSpread, trainable, slots, slotNames } = parameters
   const { level } = sharding
   const replica = { rank, size, among: 'dp' }
   const whole = (kind: Part['kind'], tensor: NamedTensor, parameter = tensor.name): OfParameter => {
     return { parameter, part: wholePart(kind, tensor, replica) }
   }
-  const model =
-    level < 3
-      ? parameters.modelTensors().map((tensor) => whole('model', tensor))
-      : [
-          ...shards(parameters, 'model', '', trainable),
-          ...parameters.frozenTensors().map((tensor) => whole('model', tensor)),
-        ]
+  const model = isSpread
+    ? [
+        ...shards(parameters, 'model', '', trainable),
+        ...parameters.frozenTensors().map((tensor) => whole('model', tensor)),
+      ]
+    : parameters.modelTensors().map((tensor) => whole('model', tensor))
   if (level > 0)
     return [
       ...model,

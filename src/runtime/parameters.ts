@@ -10,16 +10,21 @@
  *
  * Sharded over W ranks (zero/), a buffer of this rank's parts takes the place of the whole: from level 1 on of each slot,
  * from level 2 on of the gradients, at level 3 of the trainable parameters. What is whole for a while only, a unit at a
- * time, goes through buffers of one unit, which take turns.
+ * time, goes through buffers of one unit, which take turns: parameters (`place`), and gradients in the room of parts that are
+ * still to come (zero/units.ts, `roomFor`).
+ *
+ * Sharded with precision, what passes read and write is in 16 bits, and the float32 parameters that the optimizer updates are
+ * spread at any level.
  */
 import { createHash } from 'node:crypto'
 import { Arena } from '../collectives/kernels/arena.js'
+import { HALF_ARRAYS, type HalfArray, type HalfType } from '../collectives/kernels/half-arrays.js'
 import { LockstepError } from '../errors.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
 import type { Parameter } from './model.js'
 import type { TensorRange } from './optimizers/optimizer.js'
-import type { Sharding } from './zero/level.js'
-import { streamedFloats, type Unit, unitsOf } from './zero/units.js'
+import type { Sharding, Working } from './zero/level.js'
+import { roomFor, streamed, type Unit, unitsOf } from './zero/units.js'
 
 /** Floats before the first gradient; a multiple of 16 keeps every tensor on a cache line. */
 export const STATS = 16
@@ -40,12 +45,22 @@ export class Parameters {
   /** What else should be shared: whole parameters, or the buffers that they are gathered in. */
   readonly gathered: Float32Array | undefined
   readonly stats: Float32Array
-  /** `reduced`, summed over the micro-batches accumulated so far. */
+  /** `reduced`, or from level 2 on `gradientShard`, summed over the micro-batches accumulated so far; always float32. */
   readonly sums: Float32Array
-  /** Of all trainable parameters, or of as many units as take turns. */
+  /** Of all trainable parameters, or the room that units' take turns in; empty where they are in 16 bits. */
   readonly gradients: Float32Array
-  /** This rank's parts of the gradients, where it keeps nothing else of them. */
-  readonly gradientShard: Float32Array | undefined
+  /** The same as passes write them: `gradients`, or in 16 bits. */
+  readonly passGradients: Working
+  /** Where in it each unit's begin. */
+  readonly madeAt: readonly number[]
+  /** This rank's parts of the gradients, where it keeps nothing else of them: the end of `passGradients`. */
+  readonly gradientShard: Working | undefined
+  /** The trainable parameters as passes read them, or the buffers that units of them are gathered in. */
+  readonly passParameters: Working
+  /** Room for as many 16-bit numbers as are updated at a time; else empty. */
+  readonly scratch: Float32Array
+  /** Whether each rank has only its parts of the float32 parameters. */
+  readonly isSpread: boolean
   /** As long as all trainable parameters, or this rank's parts of them. */
   readonly slots: readonly Float32Array[]
   /** What lies where among the trainable parameters, in ascending order. */
@@ -56,7 +71,7 @@ export class Parameters {
   readonly trainableFloats: number
   /** Of one buffer that units take turns in. */
   readonly turnFloats: number
-  private readonly morePlaces: Float32Array[] = []
+  private readonly morePlaces: Working[] = []
   /** All parameters, trainable ones first, if they are here. */
   private whole: Float32Array | undefined
   private readonly places: readonly Place[]
@@ -68,33 +83,40 @@ export class Parameters {
     slotNames: readonly string[],
     readonly sharding: Sharding = UNSHARDED,
   ) {
-    const { level, size, turns } = sharding
-    const { trainableFloats, allFloats, places, units } = layout(parameters, sharding)
+    const { level, size, half } = sharding
+    const laidOut = layout(parameters, sharding)
+    const { trainableFloats, allFloats, places, units, madeAt } = laidOut
+    const { made, gathered: gatheredNumbers, turnFloats, scratch, spread } = laidOut
     const shardFloats = trainableFloats / size
-    const turnFloats = Math.max(0, ...units.map(({ start, end }) => end - start))
     const frozenFloats = allFloats - trainableFloats
-    const reducedFloats = STATS + (level < 2 ? trainableFloats : turns * turnFloats)
-    const gatheredFloats = level < 3 ? allFloats : turns * turnFloats
+    const reducedFloats = STATS + (half ? Math.ceil(made / 2) : made)
+    const gatheredFloats = half ? Math.ceil(gatheredNumbers / 2) : gatheredNumbers
     // Gradients' sums over micro-batches cost address space but no memory until used.
+    const sumFloats = level < 2 ? STATS + trainableFloats : shardFloats
     const lengths = [
-      ...(level < 2 ? [reducedFloats] : [shardFloats]),
-      ...(level < 3 ? [] : [frozenFloats, shardFloats]),
+      ...[sumFloats, scratch],
+      ...(spread ? [frozenFloats, shardFloats] : []),
       ...slotNames.map(() => (level < 1 ? trainableFloats : shardFloats)),
     ]
     const pages = Arena.bytesForPages(reducedFloats) + Arena.bytesForPages(gatheredFloats)
     const arena = new Arena(Arena.bytesFor(lengths) + pages)
     const gathered = arena.allocPages(gatheredFloats)
     this.reduced = arena.allocPages(reducedFloats)
-    this.sums = level < 2 ? arena.alloc(reducedFloats) : new Float32Array()
-    this.gradientShard = level < 2 ? undefined : arena.alloc(shardFloats)
+    this.sums = arena.alloc(sumFloats)
+    this.scratch = arena.alloc(scratch)
     this.gathered = level < 1 ? undefined : gathered
-    this.whole = level < 3 ? gathered : undefined
-    this.trainable = level < 3 ? gathered.subarray(0, trainableFloats) : arena.alloc(shardFloats)
-    this.frozen = level < 3 ? gathered.subarray(trainableFloats) : arena.alloc(frozenFloats)
+    this.isSpread = spread
+    this.whole = spread ? undefined : gathered
+    this.trainable = spread ? arena.alloc(shardFloats) : gathered.subarray(0, trainableFloats)
+    this.frozen = spread ? arena.alloc(frozenFloats) : gathered.subarray(trainableFloats)
     this.stats = this.reduced.subarray(0, STATS)
-    this.gradients = this.reduced.subarray(STATS)
+    this.gradients = half ? new Float32Array() : this.reduced.subarray(STATS)
+    this.passGradients = half ? inHalf(this.reduced.subarray(STATS), half, made) : this.gradients
+    this.passParameters = half ? inHalf(gathered, half, gatheredNumbers) : gathered
+    this.gradientShard = level < 2 ? undefined : this.passGradients.subarray(made - shardFloats)
     this.slots = slotNames.map(() => arena.alloc(level < 1 ? trainableFloats : shardFloats))
     this.units = units
+    this.madeAt = madeAt
     this.trainableFloats = trainableFloats
     this.turnFloats = turnFloats
     this.slotNames = slotNames
@@ -112,12 +134,16 @@ export class Parameters {
   /** All parameters: trainable tensors, then frozen ones. @throws LockstepError while they are spread over the ranks. */
   get values(): Float32Array {
     if (this.whole !== undefined) return this.whole
+    const { level, half } = this.sharding
     throw new LockstepError(
-      'with zero 3 each rank holds a part of the parameters: call await ddp.gather() on all ranks first',
+      half && level < 3
+        ? `with zero ${level} and precision ${half} each rank holds a part of the float32 parameters: call await ddp.gather() ` +
+            'on all ranks first'
+        : 'with zero 3 each rank holds a part of the parameters: call await ddp.gather() on all ranks first',
     )
   }
 
-  /** Level 3: all parameters, while somebody needs them; undefined: no longer. */
+  /** Spread parameters: all parameters, while somebody needs them; undefined: no longer. */
   set values(whole: Float32Array | undefined) {
     this.whole = whole
   }
@@ -128,12 +154,11 @@ export class Parameters {
 
   /** Bytes that this rank holds of parameters, gradients and optimizer state; `accumulating`: with sums of gradients. */
   bytes(accumulating: boolean): number {
-    const { reduced, sums, gathered, whole, trainable, frozen, gradientShard, slots } = this
+    const { reduced, sums, gathered, whole, trainable, frozen, scratch, slots } = this
     const parts = [
       reduced,
       ...(accumulating ? [sums] : []),
-      ...(this.sharding.level < 3 ? [whole] : [gathered, ...this.morePlaces, whole, trainable, frozen]),
-      gradientShard,
+      ...(this.isSpread ? [gathered, ...this.morePlaces, whole, trainable, frozen, scratch] : [whole]),
       ...slots,
     ]
     return parts.reduce((bytes, part) => bytes + (part?.byteLength ?? 0), 0)
@@ -142,6 +167,18 @@ export class Parameters {
   /** Views of the parameters, trainable then frozen: the order in which programs take them. */
   views(): Float32Array[] {
     return this.ordered().map((place) => view(this.values, place))
+  }
+
+  /** Views of what passes read, in the same order; at level 3, where trainable parameters come and go, empty ones of those. */
+  passViews(): Working[] {
+    const { length } = this.tensors
+    const none = this.passParameters.subarray(0, 0)
+    if (!this.isSpread) return this.views()
+    const trainable = this.ordered().slice(0, length)
+    const working = trainable.map((place) =>
+      this.sharding.level < 3 ? view(this.passParameters, place) : none,
+    )
+    return [...working, ...this.frozenViews()]
   }
 
   /** Views of the frozen parameters, in the same order. */
@@ -154,38 +191,42 @@ export class Parameters {
   }
 
   /**
-   * Views of the trainable parameters' gradients, in the same order. Where units take turns, from the last to the first,
-   * some of them overlap.
+   * Views of the trainable parameters' gradients, in the same order, where they are float32. Where units take turns, from the
+   * last to the first, some of them overlap.
    */
   gradientViews(): Float32Array[] {
-    const { gradients, units, turnFloats, sharding } = this
+    return this.passGradientViews() as Float32Array[]
+  }
+
+  /** The same in whatever passes write them. */
+  passGradientViews(): Working[] {
+    const { passGradients, units, madeAt, sharding } = this
     const places = this.ordered().filter(({ parameter }) => parameter.trainable)
-    if (sharding.level < 2) return places.map((place) => view(gradients, place))
-    return units.flatMap(({ start, tensors }, i) => {
-      const base = start - ((units.length - 1 - i) % sharding.turns) * turnFloats
-      return tensors.map((position) => {
+    if (sharding.level < 2) return places.map((place) => view(passGradients, place))
+    return units.flatMap(({ start, tensors }, i) =>
+      tensors.map((position) => {
         const { parameter, offset } = places[position]!
-        return view(gradients, { parameter, offset: offset - base })
-      })
-    })
+        return view(passGradients, { parameter, offset: madeAt[i]! + offset - start })
+      }),
+    )
   }
 
   /** A buffer for one whole unit at a time: as many as take turns, and more if asked for. */
-  place(i: number): Float32Array {
-    const { gathered, turnFloats, sharding, morePlaces } = this
-    if (i < sharding.turns) return gathered!.subarray(i * turnFloats, (i + 1) * turnFloats)
-    morePlaces[i] ??= new Float32Array(turnFloats)
+  place(i: number): Working {
+    const { passParameters, turnFloats, sharding, morePlaces } = this
+    if (i < sharding.turns) return passParameters.subarray(i * turnFloats, (i + 1) * turnFloats)
+    morePlaces[i] ??= new (sharding.half ? HALF_ARRAYS[sharding.half] : Float32Array)(turnFloats)
     return morePlaces[i]
   }
 
   /** The trainable parameter at `position` while its unit is at a place. */
-  viewAt(position: number, place: number): Float32Array {
+  viewAt(position: number, place: number): Working {
     const { start, end } = this.tensors[position]!
     const unit = this.units.find(({ tensors }) => tensors.includes(position))!
     return this.place(place).subarray(start - unit.start, end - unit.start)
   }
 
-  /** Copies the TensorFlow.js variables' values in, at level 3 those of frozen parameters. */
+  /** Copies the TensorFlow.js variables' values in, where parameters are spread those of frozen ones. */
   readModel(): void {
     const sources = this.ordered().map(({ parameter }) => parameter.variable.dataSync() as Float32Array)
     const targets = this.isWhole ? this.views() : this.frozenViews()
@@ -250,14 +291,14 @@ const UNSHARDED: Sharding = { level: 0, rank: 0, size: 1, unitFloats: 0, turns: 
 
 /** Bytes of the buffers that `Parameters` would make, without making them. */
 export function bytesOfState(parameters: readonly Parameter[], slots: number, sharding = UNSHARDED) {
-  const { level, size, turns } = sharding
-  const { trainableFloats, allFloats, units } = layout(parameters, sharding)
+  const { level, size, half } = sharding
+  const { trainableFloats, allFloats, made, gathered, scratch, spread } = layout(parameters, sharding)
   const shard = trainableFloats / size
-  const turning = turns * Math.max(0, ...units.map(({ start, end }) => end - start))
   const bytes = (floats: number) => floats * Float32Array.BYTES_PER_ELEMENT
+  const inPasses = (numbers: number) => bytes(half ? Math.ceil(numbers / 2) : numbers)
   return {
-    parameters: bytes(level < 3 ? allFloats : turning + allFloats - trainableFloats + shard),
-    gradients: bytes(STATS + (level < 2 ? trainableFloats : turning + shard)),
+    parameters: inPasses(gathered) + bytes(spread ? allFloats - trainableFloats + shard : 0),
+    gradients: bytes(STATS + scratch) + inPasses(made),
     optimizer: bytes(slots * (level < 1 ? trainableFloats : shard)),
     /** All that one reduction of the gradients adds up. */
     reduced: bytes(STATS + trainableFloats),
@@ -265,7 +306,8 @@ export function bytesOfState(parameters: readonly Parameter[], slots: number, sh
 }
 
 /** Trainable tensors from 0 on, frozen ones after them; places in model order. */
-function layout(parameters: readonly Parameter[], { level, size, unitFloats }: Sharding) {
+function layout(parameters: readonly Parameter[], sharding: Sharding) {
+  const { level, size, unitFloats, turns, half } = sharding
   const offsets = new Map<Parameter, number>()
   let end = 0
   const place = (parameter: Parameter) => {
@@ -274,7 +316,9 @@ function layout(parameters: readonly Parameter[], { level, size, unitFloats }: S
   }
   const trainable = parameters.filter((p) => p.trainable)
   const sizes = trainable.map(({ name, variable }) => ({ name, size: variable.size }))
-  const sharded = unitsOf(sizes, size, level < 2 ? unitFloats : streamedFloats(sizes))
+  const cutting =
+    level < 2 ? ({ within: 'layers', most: () => unitFloats } as const) : streamed(sizes, sharding)
+  const sharded = unitsOf(sizes, size, cutting)
   const units = level === 0 ? [] : sharded.units
   if (level === 0) trainable.forEach(place)
   else {
@@ -284,11 +328,34 @@ function layout(parameters: readonly Parameter[], { level, size, unitFloats }: S
   const trainableFloats = end
   parameters.filter((p) => !p.trainable).forEach(place)
   const places = parameters.map((parameter) => ({ parameter, offset: offsets.get(parameter)! }))
-  return { trainableFloats, allFloats: end, places, units }
+  const room = roomFor(units, size, turns)
+  const turnFloats = Math.max(0, ...units.map((unit) => unit.end - unit.start))
+  const spread = level === 3 || half !== undefined
+  const shardBlock = padded(trainableFloats / size / SCRATCHES)
+  return {
+    ...{ trainableFloats, allFloats: end, places, units, turnFloats, spread },
+    /** Numbers that passes write of gradients, and where each unit's are. */
+    made: level < 2 ? trainableFloats : room.floats,
+    madeAt: level < 2 ? units.map(({ start }) => start) : room.starts,
+    /** Numbers of parameters that passes read; unless those are spread, frozen ones are among them. */
+    gathered: level === 3 ? turns * turnFloats : spread ? trainableFloats : end,
+    scratch: half ? Math.min(Math.max(shardBlock, LEAST_SCRATCH), MOST_SCRATCH) : 0,
+  }
 }
 
-function view(buffer: Float32Array, { parameter, offset }: Place): Float32Array {
-  return buffer.subarray(offset, offset + parameter.variable.size)
+/** Parts of a rank's shard that 16-bit gradients are widened in, one after the other: a few floats a call cost more than memory. */
+const SCRATCHES = 128
+const LEAST_SCRATCH = 256
+/** They stay in the second-level cache. */
+const MOST_SCRATCH = 16_384
+
+/** `length` 16-bit numbers in the room of `floats`. */
+function inHalf({ buffer, byteOffset }: Float32Array, half: HalfType, length: number): HalfArray {
+  return new HALF_ARRAYS[half](buffer as ArrayBuffer, byteOffset, length)
+}
+
+function view<T extends Working>(buffer: T, { parameter, offset }: Place): T {
+  return buffer.subarray(offset, offset + parameter.variable.size) as T
 }
 
 function describe({ parameter }: Place): { name: string; shape: readonly number[] } {

@@ -72,7 +72,7 @@ async function pass(given: Case, casting: Autocast | undefined, segments = 1): P
   const program = await Program.compile({ ...request, autocast: casting, segments }, { threads: 1 })
   await program.run([x], [])
   await program.release()
-  return [...request.gradients]
+  return [...request.gradients] as Float32Array[]
 }
 
 /** The difference of the tensors that differ most, as a share of their norm. */

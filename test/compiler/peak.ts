@@ -7,7 +7,7 @@ import type { Lowered } from '../../src/compiler/lower.js'
 import type { OnnxNode } from '../../src/compiler/onnx.js'
 import { Session } from '../../src/compiler/session.js'
 
-const BYTES = { float32: 4, int32: 4, int64: 8, bool: 1 } as const
+const BYTES = { float32: 4, int32: 4, int64: 8, bool: 1, float16: 2, bfloat16: 2 } as const
 
 export async function peakBytes({ onnx }: Lowered): Promise<number> {
   const named = new Set(onnx.outputs.map(({ name }) => name))

@@ -60,7 +60,7 @@ export class OnnxEngine implements Engine {
   }
 
   async evaluate(x: readonly Input[], y: readonly Input[]): Promise<Evaluation> {
-    const views = this.streaming && this.parameters.views()
+    const views = this.parameters.isSpread ? this.parameters.views() : undefined
     const program = await remember(this.forward, shapeKey(x, y), () => this.compileEvaluation(x, y))
     if (views) program.bindParams(views)
     await program.run(dataOf(x, y), [])
@@ -69,7 +69,7 @@ export class OnnxEngine implements Engine {
   }
 
   async predict(x: readonly Input[]): Promise<readonly Output[]> {
-    const views = this.streaming && this.parameters.views()
+    const views = this.parameters.isSpread ? this.parameters.views() : undefined
     const program = await remember(this.forward, shapeKey(x), () => this.compilePrediction(x))
     if (views) program.bindParams(views)
     await program.run(dataOf(x), [])
@@ -100,10 +100,8 @@ export class OnnxEngine implements Engine {
     const { model, parameters, streaming } = this
     const request = {
       ...this.request(x, y),
-      ...(streaming && {
-        streaming,
-        params: [...this.trainable.map(() => new Float32Array()), ...parameters.frozenViews()],
-      }),
+      params: parameters.passViews(),
+      streaming,
       trainable: this.trainable,
       frozen: this.frozen,
       inputs: [...x, ...y].map(({ spec }) => spec).concat({ shape: [], dtype: 'float32' }),
@@ -113,7 +111,7 @@ export class OnnxEngine implements Engine {
         return [tf.mul(loss, weight)]
       },
       outputs: [parameters.stats.subarray(0, 1)],
-      gradients: parameters.gradientViews(),
+      gradients: parameters.passGradientViews(),
       segments,
       recompute: this.recompute,
     } satisfies ProgramRequest

@@ -27,8 +27,8 @@ export interface TrainingStep {
   take(number: number, x: BatchInputs, y: BatchInputs): Promise<StepOutcome>
   /** Forward and backward alone. @returns the mean loss of this rank's batch. */
   accumulate(x: BatchInputs, y: BatchInputs): Promise<number>
-  /** A checkpoint was loaded: what waits is forgotten. */
-  reset(): void
+  /** Parameters are others now, of a checkpoint or rank 0's: what waits is forgotten. All ranks together. */
+  reset(): void | Promise<void>
   /** Where ranks differ: gives every rank the mean of all ranks' parameters, until its next step goes on from its own. */
   gather?(): Promise<void>
   /** Where ranks differ: makes them all the same after step `number`, for a checkpoint. */

@@ -2,7 +2,10 @@
 import { add } from '../../collectives/kernels/kernels.js'
 import type { BatchInputs } from '../batch.js'
 import { averageOverRanks } from '../gradient-exchange.js'
+import { STATS } from '../parameters.js'
+import type { ScaledEngine } from '../precision/scaled-engine.js'
 import type { Sharding } from '../zero/level.js'
+import { addTo, narrow, widen } from '../zero/part.js'
 import { ShardedStep } from '../zero/sharded-step.js'
 import type { Pass } from './passes.js'
 import { notFinite, type StepOutcome, type TrainingStep, type Workplace } from './step.js'
@@ -15,15 +18,16 @@ export class ZeroStep implements TrainingStep {
   constructor(
     private readonly place: Workplace,
     sharding: Sharding,
+    scaled: ScaledEngine | undefined,
   ) {
     const { links, parameters, optimizer } = place
-    this.sharded = new ShardedStep(links, parameters, optimizer, sharding)
+    this.sharded = new ShardedStep(links, parameters, optimizer, sharding, [], scaled)
   }
 
   async take(number: number, x: BatchInputs, y: BatchInputs): Promise<StepOutcome> {
-    const { links, parameters, passes, observers } = this.place
+    const { links, passes, observers } = this.place
     const { updates, loss, samples } = await this.pass(x, y)
-    if (this.accumulating && !this.sharded.order) add(parameters.reduced, parameters.sums)
+    if (this.accumulating && !this.sharded.order) this.addKept()
     this.accumulating = false
     const averages = averageOverRanks(links, updates, samples)
     averages.catch(() => {}) // awaited below, unless the gradients fail first
@@ -36,19 +40,39 @@ export class ZeroStep implements TrainingStep {
   }
 
   async accumulate(x: BatchInputs, y: BatchInputs): Promise<number> {
-    const { parameters, passes } = this.place
+    const { passes } = this.place
     const { updates, loss } = await this.pass(x, y)
     passes.takeOver(updates)
     if (this.sharded.order) await this.sharded.accumulate()
-    else if (this.accumulating) add(parameters.sums, parameters.reduced)
-    else parameters.sums.set(parameters.reduced)
+    else this.keep()
     this.accumulating = true
     return loss
   }
 
-  reset(): void {
+  async reset(): Promise<void> {
     this.accumulating = false
-    this.sharded.reset()
+    await this.sharded.reset()
+  }
+
+  /** Stats and whole gradients of a pass, beside those that wait. */
+  private keep(): void {
+    const { sums, stats, passGradients } = this.place.parameters
+    const [first, rest] = [sums.subarray(0, STATS), sums.subarray(STATS)]
+    if (this.accumulating) {
+      add(first, stats)
+      addTo(rest, passGradients)
+    } else {
+      first.set(stats)
+      widen(rest, passGradients)
+    }
+  }
+
+  private addKept(): void {
+    const { sums, stats, passGradients } = this.place.parameters
+    const rest = sums.subarray(STATS)
+    add(stats, sums.subarray(0, STATS))
+    addTo(rest, passGradients)
+    narrow(passGradients, rest)
   }
 
   private async pass(x: BatchInputs, y: BatchInputs): Promise<Pass> {

@@ -1,4 +1,5 @@
 /** What of the training state is sharded over the ranks (Rajbhandari et al. 2020, "ZeRO"), and what that asks of a run. */
+import type { HalfArray, HalfType } from '../../collectives/kernels/half-arrays.js'
 import { LockstepError } from '../../errors.js'
 import type { Parameter } from '../model.js'
 import type { Granularity, Optimizer } from '../optimizers/optimizer.js'
@@ -8,6 +9,9 @@ export type ZeroLevel = 0 | 1 | 2 | 3
 
 const LEVELS = [0, 1, 2, 3]
 
+/** Parameters and gradients as passes read and write them. */
+export type Working = Float32Array | HalfArray
+
 export interface Sharding {
   readonly level: ZeroLevel
   readonly rank: number
@@ -16,6 +20,8 @@ export interface Sharding {
   readonly unitFloats: number
   /** Buffers through which streamed units take turns: two where one can travel while the next is computed. */
   readonly turns: 1 | 2
+  /** What passes read parameters in and write gradients in, where that is not float32; then parameters are spread, too. */
+  readonly half?: HalfType | undefined
 }
 
 /** @throws LockstepError for a level that there is not, or options and an optimizer that cannot be sharded. */
@@ -35,7 +41,7 @@ export function checkZero(
   if (zero === 0) return
   if (compression !== 'none')
     throw new LockstepError(
-      `compression is ${compression} with zero ${zero}: sharded gradients travel as float32; leave one of them out`,
+      `compression is ${compression} with zero ${zero}: sharded gradients travel as float32, or as precision says; leave one of them out`,
     )
   if (overlap !== 'auto')
     throw new LockstepError(
@@ -49,12 +55,12 @@ export function checkZero(
     )
 }
 
-/** @throws LockstepError for parameters that something needs whole outside of a pass. */
-export function checkWholeless(parameters: readonly Parameter[]): void {
+/** @throws LockstepError for parameters that something needs whole outside of a pass. @param instead what to use */
+export function checkWholeless(parameters: readonly Parameter[], instead: string): void {
   const constrained = parameters.find(({ constraint }) => constraint !== undefined)
   if (constrained)
     throw new LockstepError(
-      `weight ${constrained.name} has a constraint, which needs all of it after each step: use zero 2, or leave it out`,
+      `weight ${constrained.name} has a constraint, which needs all of it after each step: use ${instead}, or leave it out`,
     )
 }
 

@@ -8,22 +8,16 @@
  */
 import type { Communicator } from '../../collectives/communicator.js'
 import { add } from '../../collectives/kernels/kernels.js'
-import { l2Norm } from '../optimizers/norm.js'
-import type { Optimizer, TensorRange } from '../optimizers/optimizer.js'
-import { cut } from '../optimizers/ranges.js'
+import type { Optimizer } from '../optimizers/optimizer.js'
 import type { Parameters } from '../parameters.js'
-import type { Sharding } from './level.js'
-import { inShard, ownPart, type Unit } from './units.js'
+import { NOT_FINITE } from '../precision/scaled-engine.js'
+import type { Sharding, Working } from './level.js'
+import { Part } from './part.js'
+import { ownPart } from './units.js'
 
-/** This rank's part of one unit. */
-interface Part {
-  readonly unit: Unit
-  /** Where whole units lie, if they do. */
-  readonly whole: Float32Array | undefined
-  readonly params: Float32Array
-  readonly grads: Float32Array
-  readonly slots: readonly Float32Array[]
-  readonly tensors: readonly TensorRange[]
+/** What multiplies gradients still. */
+interface Scaled {
+  readonly gradientScale: number
 }
 
 export class ShardedStep {
@@ -42,9 +36,11 @@ export class ShardedStep {
     private readonly sharding: Sharding,
     /** Groups whose ranks hold other parts of the model. */
     private readonly others: readonly Communicator[] = [],
+    /** Where there is a loss scale. */
+    private readonly scaled?: Scaled,
   ) {
     const { units } = parameters
-    this.parts = units.map((unit) => this.partOf(unit))
+    this.parts = units.map((_, i) => Part.of(parameters, i))
     this.order = sharding.level < 2 ? undefined : units.map(({ tensors }) => tensors).toReversed()
   }
 
@@ -66,7 +62,11 @@ export class ShardedStep {
   /** From level 2 on: keeps what the pass has made for the next `step`. */
   async accumulate(): Promise<void> {
     await Promise.all(this.reducing)
-    this.waiting = this.stats()
+    const more = this.waiting !== undefined
+    for (const part of this.parts) part.keep(more)
+    const stats = this.stats()
+    if (this.overflows()) stats[NOT_FINITE] = 1
+    this.waiting = stats
   }
 
   /** The optimizer's step number `step`; refused, with nothing changed, when the sum of losses or a gradient is not finite. */
@@ -76,23 +76,31 @@ export class ShardedStep {
   ): Promise<{ readonly loss: number; readonly samples: number; readonly refused: boolean }> {
     const { links, sharding, optimizer } = this
     const stats = this.stats()
-    const summing = links.allReduce(stats)
-    if (sharding.level < 2) this.reducing = this.parts.map((part) => this.reduceWhole(part))
+    // 16 bits need not hold the sum of what ranks have found to be finite: all must hear of it.
+    const late = this.scaled !== undefined && sharding.half !== undefined
+    const summing = late ? undefined : links.allReduce(stats)
+    summing?.catch(() => {}) // thrown below
+    if (sharding.level < 2) this.reducing = this.parts.map(({ made, grads }) => this.reduce(made, grads))
     const sums = sharding.level < 2 ? this.reducing : this.reducing.toReversed()
     for (const sum of sums) sum.catch(() => {}) // thrown below
     try {
-      await summing
+      if (late) {
+        await Promise.all(sums)
+        if (this.overflows()) stats[NOT_FINITE] = 1
+      }
+      await (summing ?? links.allReduce(stats))
       const [sum, samples, bad] = stats as unknown as [number, number, number]
       const loss = sum / samples
       if (!Number.isFinite(sum) || bad > 0) return { loss, samples, refused: true }
       const gradNorm = optimizer.granularity === 'model' ? await this.gradientNorm() : undefined
       const gathering: Promise<unknown>[] = []
-      for (const [i, { unit: _, whole, ...part }] of this.parts.entries()) {
+      const gradScale = 1 / (samples * (this.scaled?.gradientScale ?? 1))
+      for (const [i, part] of this.parts.entries()) {
         await sums[i]
         mark('exchange')
-        optimizer.update({ ...part, step, gradScale: 1 / samples, gradNorm })
+        part.update(optimizer, { step, gradScale, gradNorm })
         mark('optimizer')
-        if (whole) gathering.push(links.allGather(part.params, undefined, whole))
+        if (part.whole) gathering.push(links.allGather(part.own!, undefined, part.whole))
       }
       await Promise.all(gathering)
       mark('exchange')
@@ -103,9 +111,14 @@ export class ShardedStep {
     }
   }
 
-  /** Forgets what waits from `accumulate`. */
-  reset(): void {
+  /** Parameters are others now: forgets what waits from `accumulate`, and gives passes what they read. */
+  async reset(): Promise<void> {
     this.waiting = undefined
+    if (this.sharding.half === undefined) return
+    for (const part of this.parts) {
+      part.round()
+      if (part.whole) await this.links.allGather(part.own!, undefined, part.whole)
+    }
   }
 
   /** Of this pass and those that wait. */
@@ -115,55 +128,41 @@ export class ShardedStep {
     return stats
   }
 
-  private async reduceWhole({ unit: { start, end }, grads }: Part): Promise<void> {
-    await this.links.reduceScatter(this.parameters.gradients.subarray(start, end), 'sum', grads)
+  private async reduce(made: Working, into: Working): Promise<void> {
+    await this.links.reduceScatter(made, 'sum', into)
   }
 
   private async reduceTurn(turn: number): Promise<void> {
-    const { links, parameters, sharding, parts } = this
-    const { unit, grads } = parts[parts.length - 1 - turn]!
-    const base = (turn % sharding.turns) * parameters.turnFloats
-    const buffer = parameters.gradients.subarray(base, base + unit.end - unit.start)
-    this.clearPadding(unit, buffer)
-    const own = ownPart({ ...unit, start: 0, end: buffer.length }, links.rank, links.size)
-    const sum = buffer.subarray(own.start, own.end)
+    const { links, parts } = this
+    const part = parts[parts.length - 1 - turn]!
+    const { made, unit } = part
+    this.clearPadding(part)
+    const own = ownPart({ ...unit, start: 0, end: made.length }, links.rank, links.size)
+    const sum = made.subarray(own.start, own.end)
     const later = this.waiting !== undefined
-    await links.reduceScatter(buffer, 'sum', sum)
-    if (later) add(grads, sum)
-    else grads.set(sum)
+    await this.reduce(made, sum)
+    part.take(sum, later)
   }
 
   /** Other units, whose turn it was before, have left theirs there. */
-  private clearPadding({ start, end, tensors }: Unit, buffer: Float32Array): void {
+  private clearPadding({ unit: { start, end, tensors }, made }: Part): void {
     for (const [i, position] of tensors.entries()) {
       const next = tensors[i + 1]
       const border = next === undefined ? end : this.parameters.tensors[next]!.start
-      buffer.fill(0, this.parameters.tensors[position]!.end - start, border - start)
+      made.fill(0, this.parameters.tensors[position]!.end - start, border - start)
     }
+  }
+
+  /** Whether this rank's parts of the sums are more than 16 bits hold; where nobody scales, that is for the loss to show. */
+  private overflows(): boolean {
+    return this.scaled !== undefined && this.parts.some((part) => !part.isFinite)
   }
 
   /** Of the whole model's gradients, from every rank's parts of them: the same on all ranks. */
   private async gradientNorm(): Promise<number> {
     await Promise.all(this.reducing)
-    const squares = Float64Array.of(this.parts.reduce((sum, { grads }) => sum + l2Norm(grads) ** 2, 0))
+    const squares = Float64Array.of(this.parts.reduce((sum, part) => sum + part.sumOfSquares(), 0))
     for (const links of [this.links, ...this.others]) await links.allReduce(squares)
     return Math.sqrt(squares[0]!)
-  }
-
-  private partOf(unit: Unit): Part {
-    const { trainable, gradients, gradientShard, slots, tensors } = this.parameters
-    const { level, rank, size } = this.sharding
-    const own = ownPart(unit, rank, size)
-    const shard = inShard(unit, size)
-    const of = (buffer: Float32Array, { start, end }: { start: number; end: number }) =>
-      buffer.subarray(start, end)
-    return {
-      unit,
-      whole: level < 3 ? of(trainable, unit) : undefined,
-      params: of(trainable, level < 3 ? own : shard),
-      grads: gradientShard ? of(gradientShard, shard) : of(gradients, own),
-      slots: slots.map((slot) => of(slot, shard)),
-      tensors: cut(tensors, own.start, own.end),
-    }
   }
 }

@@ -1,7 +1,8 @@
 /**
- * How a flat buffer of tensors is cut for sharding: into *units* of whole layers, each of which all ranks hold an equal
- * part of. A unit is what is reduced, updated and gathered at a time (FSDP's term). Pure arithmetic.
+ * How a flat buffer of tensors is cut for sharding: into *units* of whole layers or tensors, each of which all ranks hold an
+ * equal part of. A unit is what is reduced, updated and gathered at a time (FSDP's term). Pure arithmetic.
  */
+import type { Sharding } from './level.js'
 
 /** Positions in the flat buffer, in floats. */
 export interface Unit {
@@ -27,20 +28,31 @@ const CACHE_LINE = 16 // floats
 
 const upTo = (floats: number, multiple: number): number => Math.ceil(floats / multiple) * multiple
 
+/** How units are cut. */
+export interface Cutting {
+  /** Between any two tensors, or between layers only. */
+  readonly within: 'layers' | 'tensors'
+  /** Floats that a unit may have behind so many others; one layer, or tensor, it has at least. */
+  most(before: number): number
+}
+
 /**
- * Runs of layers of up to `most` floats, at least one layer each.
+ * Runs of layers, or of tensors.
  * @returns also where every tensor begins
  */
 export function unitsOf(
   tensors: readonly Tensor[],
   ranks: number,
-  most: number,
+  { within, most }: Cutting,
 ): { readonly units: readonly Unit[]; readonly offsets: readonly number[] } {
   const runs: Run[] = []
-  for (const layer of layersOf(tensors)) {
+  let before = 0
+  for (const layer of piecesOf(tensors, within)) {
     const last = runs.at(-1)
-    if (last === undefined || last.floats + layer.floats > most) runs.push(layer)
-    else {
+    if (last === undefined || last.floats + layer.floats > most(before)) {
+      before += last?.floats ?? 0
+      runs.push(layer)
+    } else {
       last.tensors.push(...layer.tensors)
       last.floats += layer.floats
     }
@@ -62,22 +74,53 @@ export function unitsOf(
 /** Below so many floats a unit's exchange and its segment of the pass take longer for being called than for what they do. */
 const SMALL_UNIT = 2 ** 20
 
+/** Of the whole: what gradients of units may take beside the room of their parts, where state is in 16 bits. */
+const LEAST_ROOM = 0.04
+
 /**
  * A sixteenth of the whole, or the largest layer and the norms beside it: buffers of this size cost little beside a rank's
- * part. Where that is small, up to a sixth: every unit costs a segment of the pass, and a meeting of all ranks.
+ * part. Where that is small, up to a sixth: every unit costs a segment of the pass, and a meeting of all ranks. In 16 bits
+ * there is less to hide them beside, and the first units are smaller (see `roomFor`), at level 2 parts of layers.
  */
-export function streamedFloats(tensors: readonly Tensor[]): number {
-  const layers = layersOf(tensors).map(({ floats }) => floats)
+export function streamed(
+  tensors: readonly Tensor[],
+  { level, size, turns, half }: Pick<Sharding, 'level' | 'size' | 'turns' | 'half'>,
+): Cutting {
+  const within = half && level === 2 ? 'tensors' : 'layers'
+  const layers = piecesOf(tensors, within).map(({ floats }) => floats)
   const all = layers.reduce((sum, floats) => sum + floats, 0)
-  return Math.max(1.05 * Math.max(...layers), all / 16, Math.min(all / 6, SMALL_UNIT))
+  const share = half && turns > 1 ? 8 : 6
+  const most = Math.max(1.05 * Math.max(...layers), all / 16, Math.min(all / share, SMALL_UNIT))
+  if (!half) return { within, most: () => most }
+  return { within, most: (before) => Math.min(most, (LEAST_ROOM * all + before / size) / (1 - 1 / size)) }
 }
 
-function layersOf(tensors: readonly Tensor[]): Run[] {
+/**
+ * Where units' gradients lie whole, from the last unit to the first, while they are reduced: over the parts (a rank's of each,
+ * side by side at the end of the room) of units that have not had their turn.
+ * @param turns 2: also beside the unit after it, which may still be travelling
+ * @returns floats of the room, and where each unit begins in it
+ */
+export function roomFor(
+  units: readonly Unit[],
+  ranks: number,
+  turns: 1 | 2,
+): { readonly floats: number; readonly starts: readonly number[] } {
+  const sizes = units.map(({ start, end }) => end - start)
+  const starts = sizes.map((_, i) =>
+    turns === 1 || i % 2 === 0 ? 0 : Math.max(sizes[i - 1]!, sizes[i + 1] ?? 0),
+  )
+  const beside = units.map(({ end }, i) => starts[i]! + sizes[i]! - end / ranks)
+  const parts = (units.at(-1)?.end ?? 0) / ranks
+  return { floats: parts + Math.max(0, ...beside), starts }
+}
+
+function piecesOf(tensors: readonly Tensor[], within: Cutting['within']): Run[] {
   const layers: Run[] = []
   let layer: string | undefined
   for (const [i, { name, size }] of tensors.entries()) {
     const border = name.lastIndexOf('/')
-    const own = border < 0 ? undefined : name.slice(0, border)
+    const own = border < 0 || within === 'tensors' ? undefined : name.slice(0, border)
     if (own === undefined || own !== layer) layers.push({ tensors: [], floats: 0 })
     layers.at(-1)!.tensors.push(i)
     layers.at(-1)!.floats += upTo(size, CACHE_LINE)

@@ -17,7 +17,7 @@ export async function wholeValues(links: Communicator, parameters: Parameters): 
 export async function spreadModel(links: Communicator, parameters: Parameters): Promise<void> {
   const { units, trainable, frozen } = parameters
   for (const unit of units) {
-    const whole = parameters.place(0).subarray(0, unit.end - unit.start)
+    const whole = new Float32Array(unit.end - unit.start)
     if (links.rank === 0) parameters.readUnit(unit, whole)
     await links.broadcast(whole, 0)
     const { start, end } = ownPart({ ...unit, start: 0, end: whole.length }, links.rank, links.size)
