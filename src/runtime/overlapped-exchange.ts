@@ -14,10 +14,12 @@ export class OverlappedExchange implements GradientExchange {
   readonly inOrder = false
   private readonly buckets: readonly TensorBucket[]
   /**
-   * For the stats: they are small and so travel in this very thread, which computes. Others would wait for them there, as
-   * calls on the same links do.
+   * For the stats, which travel in this very thread: whoever is first would wait for the others' until its segment is computed,
+   * and so would all that is called on the same links behind them.
    */
   private readonly aside: Communicator
+  /** For buckets, so that small ones do not travel in this thread, too. */
+  private readonly background: Communicator
   private awaited: Awaited
   private stats: Promise<void> | undefined
   private sums: Promise<void>[] = []
@@ -27,7 +29,7 @@ export class OverlappedExchange implements GradientExchange {
    * @param tensors what lies in the gradients, in ascending order
    */
   constructor(
-    private readonly links: Communicator,
+    links: Communicator,
     private readonly buffer: Float32Array,
     private readonly statsLength: number,
     tensors: readonly TensorRange[],
@@ -35,6 +37,7 @@ export class OverlappedExchange implements GradientExchange {
   ) {
     this.buckets = bucketsFromTheEnd(tensors, statsLength, buffer.length, bucketBytes)
     this.aside = everybody(links)
+    this.background = everybody(links, { background: true })
     this.awaited = new Awaited(this.buckets)
   }
 
@@ -73,7 +76,7 @@ export class OverlappedExchange implements GradientExchange {
 
   private begin(): void {
     const { start, end } = this.buckets[this.sums.length]!
-    const sum = this.links.allReduce(this.buffer.subarray(start, end), 'sum')
+    const sum = this.background.allReduce(this.buffer.subarray(start, end), 'sum')
     sum.catch(() => {})
     this.sums.push(sum)
   }

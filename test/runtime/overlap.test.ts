@@ -1,6 +1,7 @@
 /** Exchanging gradients during the backward pass: the same training, begun early, chosen by what is fastest. */
 import { expect, test } from 'vitest'
-import type { Communicator } from '../../src/collectives/communicator.js'
+import type { Communicator, GroupOptions } from '../../src/collectives/communicator.js'
+import { loadForeignMemory } from '../../src/collectives/foreign-memory.js'
 import { adam, clipByGlobalNorm, lamb, type Optimizer } from '../../src/runtime/optimizers/index.js'
 import { OverlappedExchange } from '../../src/runtime/overlapped-exchange.js'
 import { GROUPS } from '../collectives/groups.js'
@@ -61,7 +62,8 @@ test('a bucket sets out when all of it is there and those after it have, not bef
     const begun: number[] = []
     const watched = {
       size: 2,
-      group: (ranks: readonly number[]) => link.group(ranks),
+      group: (ranks: readonly number[], options?: GroupOptions) =>
+        options?.background ? watched : link.group(ranks),
       allReduce: (data: Float32Array) => {
         begun.push(data.byteOffset / 4)
         return link.allReduce(data)
@@ -88,6 +90,35 @@ test('a bucket sets out when all of it is there and those after it have, not bef
   expect(first!.buffer.every((x) => x === 2)).toBe(true)
   await Promise.all(links.map((link) => link.close()))
 })
+
+test.skipIf((await loadForeignMemory()) === undefined)(
+  'while this thread computes, a large bucket does not wait behind a small one',
+  async () => {
+    const links = await GROUPS.find(({ name }) => name === 'tcp')!.connect(2)
+    const large = { name: 'large', shape: [300_000], start: 0, end: 300_000 }
+    const small = { name: 'small', shape: [16], start: 300_000, end: 300_016 }
+    const ranks = links.map((link) => {
+      const buffer = new Float32Array(16 + small.end)
+      return { buffer, exchange: new OverlappedExchange(link, buffer, 16, [large, small], 64) }
+    })
+    const finish = () =>
+      Promise.all(
+        ranks.map(async ({ exchange }) => {
+          for await (const _ of exchange.sum());
+        }),
+      )
+    await finish() // opens what is needed
+    for (const { buffer, exchange } of ranks) {
+      buffer.fill(1)
+      exchange.made([0, 1])
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500)
+    const sums = ranks.map(({ buffer }) => buffer.slice(16, 16 + large.end)) // a small one's is still elsewhere
+    for (const sum of sums) expect(sum.every((x) => x === 2)).toBe(true)
+    await finish()
+    await Promise.all(links.map((link) => link.close()))
+  },
+)
 
 test('wrong uses', async () => {
   const [error] = await failures(1, (world) =>
