@@ -43,6 +43,15 @@ test('a table, a recommendation, and all figures as JSON', async () => {
   ])
 })
 
+test('of the models that come with the package each has its plan', async () => {
+  const model = MODEL.replace('mlp }', 'cnn, CNN_PLAN }').replace('mlp()', 'cnn(), plan: CNN_PLAN')
+  const { stdout, stderr } = await launch([
+    ...['plan', file('cnn.ts', model), '--ranks', '2', '--memory', '8GiB', '--batch', '8'],
+  ])
+  expect(stderr).toBe('')
+  expect(stdout).toMatch(/^tp 2 +yes +[\d.]+MiB/m)
+})
+
 test('what is wrong is one line and exit code 2', async () => {
   await expect(loadSubject(file('none.ts', 'export const model = 1'))).rejects.toThrow(
     /^plan: .*none.ts has no function as its default export: expected export default/,

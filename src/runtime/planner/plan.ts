@@ -1,6 +1,9 @@
 /** Which meshes fit into a rank's memory, and which of them to take. */
 import { LockstepError } from '../../errors.js'
+import { SplitModel } from '../tensor-parallel/split-model.js'
 import { type Estimate, Estimator } from './estimate.js'
+import { paperRank } from './paper.js'
+import { isLayersModel } from './passes.js'
 import type { PlanSubject } from './subject.js'
 
 export interface TrainingPlan {
@@ -20,6 +23,7 @@ export async function planFor(
   subject: PlanSubject,
   { ranks, limit, batch }: { readonly ranks: number; readonly limit: number; readonly batch: number },
 ): Promise<TrainingPlan> {
+  checkSplits(file, subject)
   const estimator = new Estimator(subject, batch)
   const estimates = async (count: number) => {
     const found: Estimate[] = []
@@ -48,6 +52,20 @@ export async function planFor(
     `plan: ${file} does not fit into ${formatBytes(limit)} on any of ${ranks} ranks with a batch of ${batch}: the least is ` +
       `${formatBytes(least.memory.total)} with ${describe(least)}; give --memory ${formatBytes(least.memory.total, Math.ceil)}${other}`,
   )
+}
+
+/** A plan that so many ranks cannot follow is one mesh less; one that nobody can is a mistake. */
+function checkSplits(file: string, subject: PlanSubject): void {
+  const { model, plan } = subject
+  if (!plan) return
+  try {
+    if (!isLayersModel(model))
+      throw new LockstepError('a functional model has no layers to split: leave plan out')
+    new SplitModel(model, plan, paperRank(0, 1))
+  } catch (error) {
+    if (!(error instanceof LockstepError)) throw error
+    throw new LockstepError(`plan: ${file}: ${error.message}`, { cause: error })
+  }
 }
 
 /** What costs least first: no idle time and nothing to wait for in a pass, then what sends fewer bytes. */

@@ -18,7 +18,7 @@ export function plannedLayers(model: LayersModel, plan: SplitPlan, ranks: number
     const layers = model.layers.filter(({ name }) => matches(pattern, name))
     if (layers.length === 0)
       throw new LockstepError(
-        `the plan names ${pattern}, and the model has no such layer: expected some of ${model.layers.map(({ name }) => name).join(', ')}`,
+        `the plan names ${pattern}, and the model has no such layer${whatThereIs(model)}`,
       )
     for (const layer of layers) {
       styles[style].check(layer, ranks)
@@ -28,6 +28,32 @@ export function plannedLayers(model: LayersModel, plan: SplitPlan, ranks: number
   }
   if (planned.size === 0) throw new LockstepError('the plan is empty: name layers to split, as in GPT_PLAN')
   return planned
+}
+
+/** Layers that ranks can share, or why there are none. */
+function whatThereIs(model: LayersModel): string {
+  const able = model.layers.filter((layer) => canSplit(layer))
+  const isDense = (layer: Layer) => layer.getClassName() === 'Dense'
+  if (able.length > 1 || able.some((layer) => !isDense(layer)))
+    return `: expected some of ${able.map(({ name }) => name).join(', ')}`
+  const kinds = new Set(
+    model.layers.filter(({ weights }) => weights.length > 0).map((layer) => layer.getClassName()),
+  )
+  return (
+    `, nor any to share: expected dense layers one after the other, attention or an embedding, and it has ${[...kinds].join(', ')}; ` +
+    'take world.ddp with zero, or world.pipeline'
+  )
+}
+
+function canSplit(layer: Layer): boolean {
+  return (['column', 'heads', 'vocabulary'] as const).some((style) => {
+    try {
+      styles[style].check(layer, 1)
+      return true
+    } catch {
+      return false
+    }
+  })
 }
 
 /** @throws LockstepError for one that would need more than slices of weights. */
