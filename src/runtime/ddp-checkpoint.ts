@@ -27,7 +27,7 @@ import type { NamedTensor } from './checkpoint/safetensors.js'
 import { type Begun, readParts, verifyShards } from './checkpoint/shards.js'
 import { DamagedError } from './checkpoint/storage.js'
 import { perform, type WriteTask } from './checkpoint/writing.js'
-import { feedbackParts, feedbackTensors, isFeedback } from './feedback-state.js'
+import { feedbackParts, feedbackTensors, isFeedback, unfitFeedback } from './feedback-state.js'
 import type { Optimizer } from './optimizers/index.js'
 import type { LossScaleState } from './precision/loss-scale.js'
 
@@ -259,17 +259,9 @@ export class DdpCheckpoints {
     requireSameOptimizer(this.optimizer, state, path)
     const slots = optimizer.filter((tensor) => !isFeedback(tensor))
     requireSameTensors(`optimizer (${this.optimizer.name})`, held.optimizer, slots, path)
-    const saved = optimizer.filter(isFeedback)
-    const expected = feedbackTensors(links.size, feedback)
-    const shapes = new Map(saved.map(({ name, shape }) => [name, shape.join()]))
-    const fits =
-      saved.length === expected.length &&
-      expected.every(({ name, shape }) => shapes.get(name) === shape.join())
-    if (!fits)
-      console.error(
-        `lockstep: ${path} has no error feedback of ${links.size} ranks with this compression: it starts anew`,
-      )
-    return fits
+    const unfit = unfitFeedback(optimizer.filter(isFeedback), links.size, feedback)
+    if (unfit) console.error(`lockstep: ${path} ${unfit}`)
+    return unfit === undefined
   }
 }
 

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { layers, sequential } from '@tensorflow/tfjs-layers'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, expect, test, vi } from 'vitest'
 import type { Ddp } from '../../src/runtime/ddp.js'
 import type { DdpOptions } from '../../src/runtime/ddp-options.js'
 import { adam, adamw, momentum, sgd } from '../../src/runtime/optimizers/index.js'
@@ -202,6 +202,7 @@ test('another number of ranks goes on with the parameters and the outer state', 
     await ddp.save(where)
     return ddp.paramsSha256()
   })
+  const said = vi.spyOn(console, 'error').mockImplementation(() => {})
   const loaded = await asRanks(3, async (world) => {
     const ddp = await world.ddp(tinyModel(), make(LOCAL))
     await ddp.load(where)
@@ -209,6 +210,13 @@ test('another number of ranks goes on with the parameters and the outer state', 
     await steps(ddp, world.rank, 3, 8)
     return { before, after: ddp.paramsSha256() }
   })
+  const lines = said.mock.calls.map(([line]) => line as string)
+  said.mockRestore()
+  expect(lines).toEqual([
+    expect.stringMatching(
+      /step-\d+ has no localSteps' optimizer state of 3 ranks with these options: it starts/,
+    ),
+  ])
   expect(loaded.map(({ before }) => before)).toEqual([saved, saved, saved])
   expect(new Set(loaded.map(({ after }) => after)).size).toBe(1)
 })
