@@ -18,8 +18,12 @@ const PACKAGE = {
 /** For TypeScript elsewhere that imports 'lockstep', by TSX_TSCONFIG_PATH. */
 const TSCONFIG = { compilerOptions: { paths: { lockstep: ['./src/index.js'] } } }
 
-/** Ranks of collectives' tests, which tests start by the dozen. */
-const RANK_PROCESSES = ['test/collectives/rank-process.ts', 'test/collectives/shared-memory/rank-process.ts']
+/** What tests start beside it, or load into what they start. */
+const OF_TESTS = [
+  'test/collectives/rank-process.ts',
+  'test/collectives/shared-memory/rank-process.ts',
+  'test/examples/says-its-hash.ts',
+]
 
 /**
  * Scripts in `directory` import the copy as 'lockstep'.
@@ -45,7 +49,7 @@ export function compiled(path: string): string {
 export default async function setup(): Promise<() => void> {
   const directory = mkdtempSync(join(tmpdir(), 'lockstep-compiled-'))
   try {
-    process.env.TEST_LAUNCHER = await compileInto(directory, RANK_PROCESSES)
+    process.env.TEST_LAUNCHER = await compileInto(directory, OF_TESTS)
   } catch {
     // esbuild has said why. Tests that launch nothing go on.
   }

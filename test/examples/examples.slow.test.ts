@@ -2,13 +2,14 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readCifar } from '../../examples/cifar/images.js'
+import { compiled } from '../compiled.js'
 import { launch } from '../launcher/launch.js'
 
 const script = (name: string) => fileURLToPath(new URL(`../../examples/${name}/train.ts`, import.meta.url))
-const SAYS_ITS_HASH = new URL('says-its-hash.ts', import.meta.url).href
+const SAYS_ITS_HASH = pathToFileURL(compiled('test/examples/says-its-hash.ts')).href
 
 let directory: string
 beforeAll(() => {
@@ -25,7 +26,7 @@ interface Result {
 async function run(name: string, ...args: string[]): Promise<Result> {
   const json = join(directory, `${name}.json`)
   const { code, stdout, stderr } = await launch(['--nproc', '2', script(name), ...args, '--json', json], {
-    NODE_OPTIONS: `--import tsx --import ${SAYS_ITS_HASH}`,
+    NODE_OPTIONS: `--import ${SAYS_ITS_HASH}`,
   })
   expect(code, stdout + stderr).toBe(0)
   const hashes = [...stdout.matchAll(/^\[(\d)\] parameters (\w{64})$/gm)]
