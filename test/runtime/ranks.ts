@@ -11,9 +11,14 @@ import { World } from '../../src/runtime/world.js'
 
 quietTensorflow()
 
-/** Runs `body` as every rank of a world of `size` at once; results in rank order. */
-export async function asRanks<T>(size: number, body: (world: World) => Promise<T>): Promise<T[]> {
-  const links: Communicator[] = size === 1 ? [singleRank()] : memoryTransports(size).map((t) => inThread(t))
+/** Runs `body` as every rank of a world of `size` at once, over `links` or queues; results in rank order. */
+export async function asRanks<T>(
+  size: number,
+  body: (world: World) => Promise<T>,
+  links: readonly Communicator[] = size === 1
+    ? [singleRank()]
+    : memoryTransports(size).map((t) => inThread(t)),
+): Promise<T[]> {
   const worlds = links.map((link, rank) => new World(link, rank, 1))
   const outcomes = await Promise.allSettled(worlds.map(body))
   await Promise.allSettled(worlds.map((world) => world.close()))

@@ -12,6 +12,7 @@ import {
   sequential,
 } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
+import type { Communicator } from '../../../src/collectives/communicator.js'
 import { fillUniform } from '../../../src/compiler/uniform.js'
 import { gpt } from '../../../src/models/gpt.js'
 import { residualBlocks } from '../../../src/models/resnet.js'
@@ -19,6 +20,7 @@ import { glorotFrom } from '../../../src/models/seeds.js'
 import { adam, clipByGlobalNorm, type Optimizer, sgd } from '../../../src/runtime/optimizers/index.js'
 import type { PipelineOptions } from '../../../src/runtime/pipeline/options.js'
 import type { World } from '../../../src/runtime/world.js'
+import { GROUPS } from '../../collectives/groups.js'
 import { asRanks, failures, samples, tinyModel } from '../ranks.js'
 
 const loss = 'softmaxCrossEntropy'
@@ -108,6 +110,15 @@ describe('a GPT of four layers trains as on one rank', () => {
     expect(expected.at(-1)).toBeLessThan(expected[0]! * 0.9)
     expect(results[0]!.inFlight).toBe(inFlight)
   })
+})
+
+test.each(['1f1b', 'interleaved', 'gpipe'] as const)('the same over shared memory: %s', async (schedule) => {
+  const run = async (links?: Communicator[]) =>
+    (await asRanks(2, (world) => piped(world, { schedule, stages: 'layers' }, 3), links)).map(
+      ({ losses, sha256 }) => ({ losses, sha256 }),
+    )
+  const links = await GROUPS.find(({ name }) => name === 'shared memory')!.connect(2)
+  expect(await run(links)).toEqual(await run())
 })
 
 test('an optimizer that clips by the norm of all stages', async () => {
