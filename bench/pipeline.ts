@@ -7,9 +7,8 @@
  * `bubbles`: equal stages (dense layers), the share of time in which ranks computed no pass, from the job's timeline, beside the
  * formula; and `withoutDelays`, what the same passes would leave idle if each began as soon as it could, which is above the
  * formula as far as their lengths differ. `throughput`: a GPT, whose stages are cut by time, the same sequences a step, all in
- * turn, step by step, so that a noisy machine is noisy for all: `relative` is the median
- * of dp2's time by the other's. With --peers PyTorch's DDP, ZeroRedundancyOptimizer, FSDP, pipelining and parallelize_module over
- * Gloo, on each Python of PYTHONS.
+ * turn, step by step, so that a noisy machine is noisy for all: `relative` is the median of dp2's time by the other's. With
+ * --peers PyTorch's DDP, ZeroRedundancyOptimizer, FSDP, pipelining and parallelize_module over Gloo, on each Python of PYTHONS.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -27,7 +26,7 @@ interface Held {
   readonly microBatchesHeld: number
 }
 
-const WARM_UP = 3
+const WARM_UP = 2
 
 const { values } = parseArgs({
   options: {
@@ -55,7 +54,7 @@ function bubbles() {
   const directory = mkdtempSync(join(tmpdir(), 'bench-'))
   const file = join(directory, 'timeline.json')
   const [p, m] = [2, Number(values['micro-batches'])]
-  const steps = WARM_UP + Math.ceil(Number(values.steps) / 2)
+  const steps = WARM_UP + Math.ceil(Number(values.steps) * 0.3)
   try {
     const text = launched(['--timeline', file], 'pipeline-bubbles-rank.ts', [`${steps}`, `${m}`])
     const held = JSON.parse(text.slice(text.indexOf('[{'))) as Held[]
