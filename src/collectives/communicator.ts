@@ -14,7 +14,7 @@ export type Numbers = Float32Array | Float64Array | Int32Array | Uint8Array | Ha
 export interface GroupOptions {
   /**
    * Small operations too go on while the caller's thread computes. (Large ones do anyway, but in shared memory, where nothing
-   * does.) Each then takes a tenth of a millisecond longer. The same on all ranks.
+   * does, and a send does not wait for its receiver.) Each then takes a tenth of a millisecond longer. The same on all ranks.
    */
   readonly background?: boolean
 }
