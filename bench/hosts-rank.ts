@@ -3,8 +3,10 @@ import { madeUpBatch, referenceModel } from '../src/bench/reference.js'
 import type { Communicator } from '../src/collectives/communicator.js'
 import { connectRanks } from '../src/collectives/connect.js'
 import { singleRank } from '../src/collectives/single.js'
+import { TUNING_STEPS } from '../src/runtime/exchange-tuner.js'
 import { adam } from '../src/runtime/optimizers/index.js'
 import { quietTensorflow } from '../src/runtime/quiet-tensorflow.js'
+import { timelineOf, trace } from '../src/runtime/timeline.js'
 import { World } from '../src/runtime/world.js'
 import { median } from './record.js'
 
@@ -18,13 +20,17 @@ export interface TrainingOrder {
   readonly model: string
   readonly batch: number
   /** How gradients travel; undefined: not at all. All ranks compute at the same time, each for itself. */
-  readonly travel: { readonly compression: string; readonly overlap: number } | undefined
+  readonly travel: { readonly compression: string; readonly overlap: number | 'auto' } | undefined
   /** How long to measure; as many steps as fit, between 3 and 15. */
   readonly milliseconds: number
+  /** Where to write the timeline. */
+  readonly timeline: string
 }
 
 export interface Measured {
   readonly medianMs: number
+  /** What was measured, after the warm-up. */
+  readonly steps?: number
   /** Of all threads of this rank, what the kernel does for its sockets included. */
   readonly cpuMs: number
   readonly bytesPerStep?: number
@@ -59,8 +65,8 @@ const links = await connectRanks({
 })
 process.send!({ ready: true })
 
-async function train({ model, batch, travel, milliseconds }: TrainingOrder): Promise<void> {
-  const world: Communicator = travel === undefined ? singleRank() : links
+async function train({ model, batch, travel, milliseconds, timeline }: TrainingOrder): Promise<void> {
+  const world: Communicator = travel === undefined ? singleRank() : await trace(timeline, links)
   const ddp = await new World(world, 0, 1).ddp(referenceModel(model), {
     loss: 'softmaxCrossEntropy',
     optimizer: adam(1e-3),
@@ -72,7 +78,7 @@ async function train({ model, batch, travel, milliseconds }: TrainingOrder): Pro
     await ddp.step(x, y)
     return performance.now() - start
   }
-  await timed() // compiles
+  for (let warmUp = travel?.overlap === 'auto' ? TUNING_STEPS : 1; warmUp > 0; warmUp--) await timed() // compiles
   await links.barrier()
   const guess = Float32Array.of(Math.max(await timed(), await timed()))
   await links.allReduce(guess, 'max')
@@ -84,9 +90,11 @@ async function train({ model, batch, travel, milliseconds }: TrainingOrder): Pro
   const answer: TrainingAnswer = {
     medianMs: median(times),
     cpuMs: (user + system) / 1000 / steps,
+    steps,
     bytesPerStep: Math.round((links.bytesSent - before) / steps),
     sha256: ddp.paramsSha256(),
   }
   await ddp.release()
+  await timelineOf(world)?.finish()
   process.send!(answer)
 }

@@ -9,7 +9,11 @@
  * ranks that share this machine's cores are not held against the network. With --peers, DIR/torch_step.py has PyTorch's models,
  * and the first of PYTHONS with torch runs them.
  */
+import { readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { exposure } from '../launcher/scaling/steps.js'
 import { formatTable } from '../src/observe/table.js'
 import { Network, whyNot } from '../test/multi-host/network.js'
 import { Peer, Rank } from './hosts-processes.js'
@@ -19,7 +23,7 @@ import { circumstances, rounded, saveResult } from './record.js'
 
 const BATCHES: Readonly<Record<string, number>> = { mlp: 128, cnn: 32, gpt: 16, resnet: 32, resnet18: 32 }
 const PEER = 'PyTorch DDP'
-/** With `+` the exchange goes on during the backward pass, in two segments. */
+/** With `+` the exchange goes on during the backward pass, in two segments; with `auto` where the first steps show that it pays. */
 const CONTENDERS: Readonly<Record<string, TrainingOrder['travel']>> = Object.fromEntries(
   Object.entries({
     ...{ float32: 'none', bfloat16: 'bfloat16', int8: 'int8' },
@@ -27,13 +31,16 @@ const CONTENDERS: Readonly<Record<string, TrainingOrder['travel']>> = Object.fro
   }).flatMap(([name, compression]) => [
     [name, { compression, overlap: 1 }],
     [`${name}+`, { compression, overlap: 2 }],
+    [`${name} auto`, { compression, overlap: 'auto' as const }],
   ]),
 )
 /** What is worth its time: a step of ResNet-18 takes seconds where four share two cores. */
-const USUAL = [PEER, ...Object.keys(CONTENDERS).filter((name) => !name.startsWith('onebit'))]
+const USUAL = [PEER, ...Object.keys(CONTENDERS).filter((name) => !/^onebit|auto$/.test(name))]
 const USUAL_OF: Readonly<Record<string, readonly string[]>> = {
   resnet18: [PEER, 'float32', 'float32+', 'int8+', 'topk+'],
 }
+
+type Exposure = ReturnType<typeof exposure>
 
 interface Row {
   readonly model: string
@@ -48,6 +55,10 @@ interface Row {
   readonly cpuMs: number
   readonly aloneCpuMs: number
   readonly bytesPerStep?: number
+  /** Mean time of a step that gradients are waited for, by the timeline. */
+  readonly waitMs?: number
+  /** Beside the same exchange after the pass: what the pass hides of what can be hidden, which is no more than it computes meanwhile. */
+  readonly hidden?: number
 }
 
 /** What measures on one number of hosts: the same processes for all models and rates. */
@@ -75,6 +86,8 @@ if (reason !== undefined) {
 }
 const list = (text: string) => text.split(',')
 const milliseconds = Number(values.milliseconds)
+const timeline = join(tmpdir(), `lockstep-hosts-${process.pid}.json`)
+process.once('exit', () => rmSync(timeline, { force: true }))
 const python = values.peers && pythons().find((candidate) => torchVersion(candidate) !== undefined)
 const stages = new Map<number, Stage>()
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
@@ -97,7 +110,7 @@ const head = [
   'efficiency',
   'CPU ms',
   'alone',
-  'MB a step',
+  ...['MB a step', 'waits, ms', 'hidden'],
 ]
 const table = rows.map(({ model, hosts, rate, contender, bytesPerStep, ...row }) => [
   ...[
@@ -111,29 +124,37 @@ const table = rows.map(({ model, hosts, rate, contender, bytesPerStep, ...row })
   ],
   ...[row.cpuMs.toFixed(1), row.aloneCpuMs.toFixed(1)],
   bytesPerStep === undefined ? '' : (bytesPerStep / 1e6).toFixed(2),
+  ...[row.waitMs?.toFixed(1) ?? '', row.hidden === undefined ? '' : percent(row.hidden)],
 ])
 console.log(formatTable([head, ...table]).join('\n'))
 const command = `npm run -s bench:hosts -- ${process.argv.slice(2).join(' ')}`
 if (values.save) saveResult('hosts', { ...circumstances(command), rows })
 process.exit(0)
 
-/** All contenders at all rates. Those who compute alone do so once: no rate slows them down. */
+/** All contenders at all rates, each between two measurements of those who compute alone. */
 async function measure({ network, ranks, peers }: Stage, model: string): Promise<Row[]> {
-  const order = { model, batch: BATCHES[model]!, milliseconds }
-  const alone = await all(ranks, { ...order, travel: undefined })
-  const peerAlone = peers.length > 0 ? await all(peers, { ...order, ddp: false }) : undefined
+  const order = { model, batch: BATCHES[model]!, milliseconds, timeline }
+  const alone = () => all(ranks, { ...order, travel: undefined })
+  const peerAlone = () => all(peers, { ...order, ddp: false })
   const measured: Row[] = []
   for (const rate of list(values.rates)) {
     network.limit(rate)
+    const waits = new Map<string, Exposure>()
+    let before = await alone()
     for (const contender of values.only?.split(',') ?? USUAL_OF[model] ?? USUAL) {
-      const isPeer = contender === PEER
-      if (isPeer && peerAlone === undefined) continue
-      const found: Measured = isPeer
-        ? await all(peers, { ...order, ddp: true })
-        : await all(ranks, { ...order, travel: travelOf(contender) })
-      const row = rowOf({ model, hosts: network.size, rate, contender }, found, isPeer ? peerAlone! : alone)
-      console.error(Object.values(row).join(' '))
-      measured.push(row)
+      const what = { model, hosts: network.size, rate, contender }
+      if (contender !== PEER) {
+        const found = await all(ranks, { ...order, travel: travelOf(contender) })
+        waits.set(contender, exposure(JSON.parse(readFileSync(timeline, 'utf8')), found.steps!))
+        const after = await alone()
+        measured.push(rowOf(what, found, [before, after], waits))
+        before = after
+      } else if (peers.length > 0) {
+        const first = await peerAlone()
+        const found: Measured = await all(peers, { ...order, ddp: true })
+        measured.push(rowOf(what, found, [first, await peerAlone()]))
+      } else continue
+      console.error(Object.values(measured.at(-1)!).join(' '))
     }
   }
   return measured
@@ -142,16 +163,24 @@ async function measure({ network, ranks, peers }: Stage, model: string): Promise
 function rowOf(
   what: Pick<Row, 'model' | 'hosts' | 'rate' | 'contender'>,
   { medianMs, cpuMs, bytesPerStep }: Measured,
-  alone: Measured,
+  alone: readonly [Measured, Measured],
+  waits?: ReadonlyMap<string, Exposure>,
 ): Row {
+  const mean = (of: (each: Measured) => number) => (of(alone[0]) + of(alone[1])) / 2
+  const aloneMs = mean((each) => each.medianMs)
+  const wait = waits?.get(what.contender)
+  const without = waits?.get(what.contender.replace(/( auto|\+)$/, ''))
+  const most = Math.min(without?.waitMs ?? 0, wait?.laterMs ?? 0)
   return {
     ...what,
     stepMs: rounded(medianMs),
-    aloneMs: rounded(alone.medianMs),
-    efficiency: rounded(alone.medianMs / medianMs, 3),
+    aloneMs: rounded(aloneMs),
+    efficiency: rounded(aloneMs / medianMs, 3),
     cpuMs: rounded(cpuMs),
-    aloneCpuMs: rounded(alone.cpuMs),
+    aloneCpuMs: rounded(mean((each) => each.cpuMs)),
     ...(bytesPerStep !== undefined && { bytesPerStep }),
+    ...(wait && { waitMs: rounded(wait.waitMs) }),
+    ...(most > 0 && { hidden: rounded((without!.waitMs - wait!.waitMs) / most, 3) }),
   }
 }
 

@@ -29,12 +29,7 @@ interface Drawn {
 
 /** @param trace what `ddp-launch --timeline` has written. @param count steps, from the last back */
 export function lastSteps(trace: object, count: number): Steps {
-  const { traceEvents } = trace as { traceEvents: readonly Drawn[] }
-  const ranks = [...new Set(traceEvents.map(({ pid }) => pid))].map((rank) => {
-    const own = traceEvents.filter(({ pid, cat }) => pid === rank && (cat === 'step' || cat === 'pass'))
-    const steps = own.filter(({ args, cat }) => cat === 'step' && args.step !== undefined)
-    return { rank, own, steps, last: steps.slice(-count) }
-  })
+  const ranks = ranksIn(trace, count)
   const total = sum(ranks.flatMap(({ last }) => last.map(({ dur }) => dur)))
   const waited = sum(ranks.flatMap(({ own, last }) => last.map((step) => waitIn(own, step))))
   return {
@@ -42,6 +37,26 @@ export function lastSteps(trace: object, count: number): Steps {
     communicationShare: waited / total,
     hidden: hiddenBy(ranks),
   }
+}
+
+/** Means over all ranks and the last `count` steps, in ms: how long gradients are waited for, and segments after the first compute. */
+export function exposure(
+  trace: object,
+  count: number,
+): { readonly waitMs: number; readonly laterMs: number } {
+  const ranks = ranksIn(trace, count)
+  const perStep = (of: typeof waitIn) =>
+    mean(ranks.flatMap(({ own, last }) => last.map((step) => of(own, step))))
+  return { waitMs: perStep(waitIn) / 1000, laterMs: perStep(laterSegmentsIn) / 1000 }
+}
+
+function ranksIn(trace: object, count: number) {
+  const { traceEvents } = trace as { traceEvents: readonly Drawn[] }
+  return [...new Set(traceEvents.map(({ pid }) => pid))].map((rank) => {
+    const own = traceEvents.filter(({ pid, cat }) => pid === rank && (cat === 'step' || cat === 'pass'))
+    const steps = own.filter(({ args, cat }) => cat === 'step' && args.step !== undefined)
+    return { rank, own, steps, last: steps.slice(-count) }
+  })
 }
 
 function hiddenBy(
