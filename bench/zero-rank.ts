@@ -1,8 +1,9 @@
 /** One rank of bench/zero.ts: steps of a GPT at every level in turn, timed; rank 0 prints one line of JSON. */
-import { adam, type Ddp, gpt, init } from '../src/index.js'
+import { adam, type Ddp, type DdpOptions, gpt, init } from '../src/index.js'
 import { median, rounded } from './record.js'
 
 const [batch, steps, depth] = process.argv.slice(2).map(Number) as [number, number, number]
+const precision = process.argv[5] as NonNullable<DdpOptions['precision']>
 const CONTEXT = 64
 const WARM_UP = 5
 const world = await init()
@@ -13,6 +14,7 @@ for (const zero of [0, 1, 2, 3] as const) {
     loss: 'softmaxCrossEntropy',
     optimizer: adam(1e-3),
     overlap: zero === 0 ? 1 : 'auto',
+    precision,
   } as const
   trainers.push(await world.ddp(model(), { ...options, zero }))
 }

@@ -9,6 +9,7 @@ export function readOptions(worldSize: number) {
     pp: 1, // ranks that share the layers among them
     tp: 1, // ranks that share each layer's matrices among them
     zero: 0, // what those ranks share instead of each holding it: 1 optimizer state, 2 gradients too, 3 parameters too
+    precision: ['float32', 'float16', 'bfloat16'], // what products compute in; with zero what is shared is kept in it, too
     split: ['blocks', 'vocabulary', 'sequence'], // what tp ranks share: blocks' matrices; embeddings and head, too; all between, too
     head: ['untied', 'tied'], // whether it is the embeddings' matrix again
     schedule: ['1f1b', 'gpipe', 'interleaved'], // of pipeline stages
@@ -22,7 +23,7 @@ export function readOptions(worldSize: number) {
     seed: 0,
     json: '',
   })
-  const { pp, tp, zero, microBatches, batch, width, heads } = options
+  const { pp, tp, zero, precision, microBatches, batch, width, heads } = options
   const dp = options.dp || Math.max(1, Math.floor(worldSize / pp / tp))
   if (dp * pp * tp !== worldSize)
     throw new LockstepError(
@@ -32,6 +33,8 @@ export function readOptions(worldSize: number) {
     throw new LockstepError(`--zero is ${zero}: expected 0, 1, 2 or 3`)
   if (zero > 1 && pp * tp > 1)
     throw new LockstepError(`--zero is ${zero} with --pp ${pp} and --tp ${tp}: expected 0 or 1`)
+  if (precision !== 'float32' && pp * tp > 1)
+    throw new LockstepError(`--precision is ${precision} with --pp ${pp} and --tp ${tp}: expected float32`)
   if (batch % (dp * microBatches) !== 0)
     throw new LockstepError(
       `--batch is ${batch}: expected a multiple of ${dp * microBatches}, which is dp (${dp}) * micro-batches (${microBatches})`,

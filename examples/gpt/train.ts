@@ -2,8 +2,9 @@
  * A small GPT learns to write, character by character, on all ranks:
  *
  *   npx ddp-launch --nproc 2 examples/gpt/train.ts [--text FILE] [--dp D] [--pp P] [--tp T] [--zero 0|1|2|3]
- *     [--split blocks|vocabulary|sequence] [--head untied|tied] [--schedule gpipe|1f1b|interleaved] [--micro-batches M]
- *     [--layers L] [--width W] [--heads H] [--context C] [--batch B] [--steps S] [--seed S] [--json FILE]
+ *     [--precision float32|float16|bfloat16] [--split blocks|vocabulary|sequence] [--head untied|tied]
+ *     [--schedule gpipe|1f1b|interleaved] [--micro-batches M] [--layers L] [--width W] [--heads H] [--context C]
+ *     [--batch B] [--steps S] [--seed S] [--json FILE]
  *
  * B sequences a step, over all ranks. With --pp P groups of P ranks share the layers, and a group's sequences go through them
  * in M micro-batches; otherwise each rank takes its share in M parts, one after the other. With --tp T groups of T ranks share
@@ -28,7 +29,7 @@ import { CORIOLANUS, readText } from './text.js'
 
 const world = await init()
 const options = readOptions(world.size)
-const { dp, pp, tp, zero, schedule, microBatches, context, batch, steps, seed, json } = options
+const { dp, pp, tp, zero, precision, schedule, microBatches, context, batch, steps, seed, json } = options
 
 const text = await readText(options.text || CORIOLANUS)
 const end = text.numbers.length
@@ -47,7 +48,7 @@ const inStages = { dp, tp, plan, schedule, microBatches, zero: zero as 0 | 1 }
 const pipeline = pp > 1 ? await world.pipeline(model, { ...common, ...inStages }) : undefined
 const split =
   tp > 1 && pp === 1 ? await world.tensorParallel(model, { ...common, tp, plan, zero }) : undefined
-const trainer = pipeline ?? split ?? (await world.ddp(model, { ...common, zero }))
+const trainer = pipeline ?? split ?? (await world.ddp(model, { ...common, zero, precision }))
 
 const shard = (pipeline ?? split)?.replica ?? { rank: world.rank, size: world.size }
 const parts = pipeline ? 1 : microBatches // a pipeline makes micro-batches itself
@@ -69,6 +70,7 @@ for (let epoch = 0; trainer.stepCount < steps; epoch++) {
       continue
     }
     const result = await trainer.step(x, y)
+    if ('skipped' in result) continue // its gradients overflowed 16 bits: the loss scale is lower now
     const { loss, samples } = result
     losses.push(loss)
     if (losses.length > 1 && 'bubbleFraction' in result) bubbles += Number(result.bubbleFraction)

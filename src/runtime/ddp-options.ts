@@ -44,7 +44,8 @@ export interface DdpOptions extends EngineOptions {
   readonly overlap?: number | 'auto'
   /**
    * What the ranks share among them instead of each holding all of it (ZeRO, docs/parallelism.md): 0 (default): nothing;
-   * 1: the optimizer's state; 2: gradients too; 3: parameters too. The same on every rank, and the same training.
+   * 1: the optimizer's state; 2: gradients too; 3: parameters too. The same on every rank, and the same training. With a 16-bit
+   * `precision` what passes read and write of it is in 16 bits, and the float32 parameters are shared too.
    */
   readonly zero?: ZeroLevel
   /**

@@ -104,8 +104,8 @@ export class Ddp {
     this.seed = seed
     const level = size === 1 ? 0 : zero
     const half = level > 0 && precision !== 'float32' ? precision : undefined
+    if (half) checkWholeless(this.model.parameters, 'zero 0')
     if (zero === 3) checkWholeless(this.model.parameters, 'zero 2')
-    else if (half) checkWholeless(this.model.parameters, 'zero 0')
     this.agreed = {
       ...{ compression, zero: String(level) },
       localSteps: local ? `${local.every} after ${local.warmUp ?? 0}` : 'none',
@@ -183,9 +183,9 @@ export class Ddp {
   }
 
   /**
-   * With `zero` 3, or `zero` and a 16-bit `precision`: gives every rank all float32 parameters, and with `localSteps` the mean of all ranks', until the next step, for
-   * `predict`, `paramsSha256` and `updateModel`, which are no calls of all ranks. (`evaluate` and the exports do it
-   * themselves.) Otherwise it does nothing. All ranks must call it together.
+   * With `zero` 3, or any `zero` and a 16-bit `precision`: gives every rank all float32 parameters, and with `localSteps` the
+   * mean of all ranks', until the next step, for `predict`, `paramsSha256` and `updateModel`, which are no calls of all ranks.
+   * (`evaluate` and the exports do it themselves.) Otherwise it does nothing. All ranks must call it together.
    */
   async gather(): Promise<void> {
     const { parameters, links } = this

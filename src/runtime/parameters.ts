@@ -21,20 +21,13 @@ import { Arena } from '../collectives/kernels/arena.js'
 import { HALF_ARRAYS, type HalfArray, type HalfType } from '../collectives/kernels/half-arrays.js'
 import { LockstepError } from '../errors.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
+import { layout, type Place, STATS, UNSHARDED } from './layout.js'
 import type { Parameter } from './model.js'
 import type { TensorRange } from './optimizers/optimizer.js'
 import type { Sharding, Working } from './zero/level.js'
-import { roomFor, streamed, type Unit, unitsOf } from './zero/units.js'
+import type { Unit } from './zero/units.js'
 
-/** Floats before the first gradient; a multiple of 16 keeps every tensor on a cache line. */
-export const STATS = 16
-
-const padded = (floats: number): number => Math.ceil(floats / 16) * 16
-
-interface Place {
-  readonly parameter: Parameter
-  readonly offset: number
-}
+export { STATS } from './layout.js'
 
 export class Parameters {
   /** The trainable parameters, or this rank's parts of them: what the optimizer updates. */
@@ -286,68 +279,6 @@ export class Parameters {
     return [...trainable!, ...frozen!]
   }
 }
-
-const UNSHARDED: Sharding = { level: 0, rank: 0, size: 1, unitFloats: 0, turns: 1 }
-
-/** Bytes of the buffers that `Parameters` would make, without making them. */
-export function bytesOfState(parameters: readonly Parameter[], slots: number, sharding = UNSHARDED) {
-  const { level, size, half } = sharding
-  const { trainableFloats, allFloats, made, gathered, scratch, spread } = layout(parameters, sharding)
-  const shard = trainableFloats / size
-  const bytes = (floats: number) => floats * Float32Array.BYTES_PER_ELEMENT
-  const inPasses = (numbers: number) => bytes(half ? Math.ceil(numbers / 2) : numbers)
-  return {
-    parameters: inPasses(gathered) + bytes(spread ? allFloats - trainableFloats + shard : 0),
-    gradients: bytes(STATS + scratch) + inPasses(made),
-    optimizer: bytes(slots * (level < 1 ? trainableFloats : shard)),
-    /** All that one reduction of the gradients adds up. */
-    reduced: bytes(STATS + trainableFloats),
-  }
-}
-
-/** Trainable tensors from 0 on, frozen ones after them; places in model order. */
-function layout(parameters: readonly Parameter[], sharding: Sharding) {
-  const { level, size, unitFloats, turns, half } = sharding
-  const offsets = new Map<Parameter, number>()
-  let end = 0
-  const place = (parameter: Parameter) => {
-    offsets.set(parameter, end)
-    end += padded(parameter.variable.size)
-  }
-  const trainable = parameters.filter((p) => p.trainable)
-  const sizes = trainable.map(({ name, variable }) => ({ name, size: variable.size }))
-  const cutting =
-    level < 2 ? ({ within: 'layers', most: () => unitFloats } as const) : streamed(sizes, sharding)
-  const sharded = unitsOf(sizes, size, cutting)
-  const units = level === 0 ? [] : sharded.units
-  if (level === 0) trainable.forEach(place)
-  else {
-    for (const [i, parameter] of trainable.entries()) offsets.set(parameter, sharded.offsets[i]!)
-    end = units.at(-1)?.end ?? 0
-  }
-  const trainableFloats = end
-  parameters.filter((p) => !p.trainable).forEach(place)
-  const places = parameters.map((parameter) => ({ parameter, offset: offsets.get(parameter)! }))
-  const room = roomFor(units, size, turns)
-  const turnFloats = Math.max(0, ...units.map((unit) => unit.end - unit.start))
-  const spread = level === 3 || half !== undefined
-  const shardBlock = padded(trainableFloats / size / SCRATCHES)
-  return {
-    ...{ trainableFloats, allFloats: end, places, units, turnFloats, spread },
-    /** Numbers that passes write of gradients, and where each unit's are. */
-    made: level < 2 ? trainableFloats : room.floats,
-    madeAt: level < 2 ? units.map(({ start }) => start) : room.starts,
-    /** Numbers of parameters that passes read; unless those are spread, frozen ones are among them. */
-    gathered: level === 3 ? turns * turnFloats : spread ? trainableFloats : end,
-    scratch: half ? Math.min(Math.max(shardBlock, LEAST_SCRATCH), MOST_SCRATCH) : 0,
-  }
-}
-
-/** Parts of a rank's shard that 16-bit gradients are widened in, one after the other: a few floats a call cost more than memory. */
-const SCRATCHES = 128
-const LEAST_SCRATCH = 256
-/** They stay in the second-level cache. */
-const MOST_SCRATCH = 16_384
 
 /** `length` 16-bit numbers in the room of `floats`. */
 function inHalf({ buffer, byteOffset }: Float32Array, half: HalfType, length: number): HalfArray {

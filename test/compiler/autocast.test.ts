@@ -1,9 +1,12 @@
-/** Mixed precision: which nodes compute in 16 bits, what that does to numbers, and segments. */
+/** Mixed precision: which nodes compute in 16 bits, what that does to numbers, segments, and variables kept in 16 bits. */
 import * as tf from '@tensorflow/tfjs-core'
 import { type LayersModel, layers, sequential } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
+import { fromHalf, toHalf } from '../../src/collectives/kernels/half.js'
+import { Bfloat16Bits, Float16Bits, type HalfArray } from '../../src/collectives/kernels/half-arrays.js'
 import { type Autocast, autocast } from '../../src/compiler/autocast.js'
 import type { Numbers } from '../../src/compiler/graph.js'
+import { keptInHalf } from '../../src/compiler/half-storage.js'
 import { lower } from '../../src/compiler/lower.js'
 import { autocastOn } from '../../src/compiler/precision.js'
 import { Program, type ProgramRequest } from '../../src/compiler/program.js'
@@ -173,4 +176,58 @@ test('a sum that is written as a product with ones stays in float32', () => {
 test('the cpu provider rounds, float32 casts nothing', async () => {
   expect(await autocastOn('cpu', 'float32')).toBeUndefined()
   expect(await autocastOn('cpu', 'bfloat16')).toEqual({ type: 'bfloat16', native: false })
+})
+
+describe.each([
+  ['float16', Float16Bits],
+  ['bfloat16', Bfloat16Bits],
+] as const)('variables and gradients kept in %s', (type, Bits) => {
+  const narrowed = (values: Float32Array) => {
+    const bits = new Bits(values.length)
+    toHalf(bits, values)
+    return bits
+  }
+  const widened = (bits: HalfArray) => {
+    const values = new Float32Array(bits.length)
+    fromHalf(values, bits)
+    return values
+  }
+
+  test.each([
+    ['convolutions', CNN],
+    ['gpt', GPT],
+  ])('%s: the gradients of rounded variables, rounded, whole and in segments', async (_, given) => {
+    const { request, x } = requestOf(given)
+    const bits = request.params.map((values) => narrowed(values as Float32Array))
+    const run = async (casting: Autocast, of: Partial<ProgramRequest>) => {
+      const program = await Program.compile({ ...request, autocast: casting, ...of }, { threads: 1 })
+      await program.run([x], [])
+      await program.release()
+    }
+    const rounding = { type, native: false }
+    await run(rounding, { params: bits.map(widened) })
+    const expected = request.gradients.map((values) => narrowed(values as Float32Array))
+    const gradients = request.gradients.map(({ length }) => new Bits(length))
+    for (const segments of [1, 3]) {
+      await run(rounding, { params: bits, gradients, segments })
+      expect(gradients).toEqual(expected)
+    }
+    if (type === 'bfloat16') return // in which the cpu provider takes no products
+    await run({ type, native: true }, { params: bits, gradients, segments: 3 })
+    expect(apart(expected.map(widened), gradients.map(widened))).toBeLessThan(0.05)
+  })
+
+  test('nobody rounds them again', () => {
+    const graph = simplify(trace(requestOf(GPT).request))
+    const whole = lower(graph, undefined, true)
+    const kept = { params: new Set(whole.params), gradients: new Set<string>() }
+    for (const native of [true, false]) {
+      const { nodes } = keptInHalf(autocast(whole, { type, native }), kept, type)
+      const readers = nodes.filter(({ inputs }) => inputs.some((name) => kept.params.has(name)))
+      const casts = readers.filter(({ op }) => op === 'Cast')
+      expect(new Set(casts.flatMap(({ inputs }) => inputs)).size).toBe(casts.length)
+      expect(casts.map(({ attributes }) => attributes.to)).toEqual(casts.map(() => 1))
+      if (!native) expect(casts).toHaveLength(readers.length)
+    }
+  })
 })

@@ -19,7 +19,8 @@ export interface EngineOptions {
   readonly provider?: Provider | 'auto'
   /**
    * What matrix products and convolutions compute in, as under torch.autocast (docs/precision.md): float32 (default), bfloat16
-   * or float16, with parameters, gradients and everything else in float32. The same on every rank.
+   * or float16, with everything else in float32: parameters and gradients too, but for what `zero` shares. The same on every
+   * rank.
    */
   readonly precision?: Precision
   /**

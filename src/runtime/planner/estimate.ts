@@ -1,10 +1,10 @@
 /** What training takes on each rank of a mesh, on paper: bytes by what they are for, what is sent in a step, idle time. */
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import { LockstepError } from '../../errors.js'
+import { bytesOfState } from '../layout.js'
 import type { Model, Parameter } from '../model.js'
 import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import { adam, type Optimizer } from '../optimizers/index.js'
-import { bytesOfState } from '../parameters.js'
 import { planOf } from '../pipeline/plan.js'
 import { boundaryShape, type Stage } from '../pipeline/stage.js'
 import { BUCKET_BYTES } from '../steps/choose-exchange.js'

@@ -80,7 +80,7 @@ const LEAST_ROOM = 0.04
 /**
  * A sixteenth of the whole, or the largest layer and the norms beside it: buffers of this size cost little beside a rank's
  * part. Where that is small, up to a sixth: every unit costs a segment of the pass, and a meeting of all ranks. In 16 bits
- * there is less to hide them beside, and the first units are smaller (see `roomFor`), at level 2 parts of layers.
+ * there is less state to hide them beside, and most at level 2: its first units are smaller (see `roomFor`), or parts of layers.
  */
 export function streamed(
   tensors: readonly Tensor[],
@@ -91,7 +91,7 @@ export function streamed(
   const all = layers.reduce((sum, floats) => sum + floats, 0)
   const share = half && turns > 1 ? 8 : 6
   const most = Math.max(1.05 * Math.max(...layers), all / 16, Math.min(all / share, SMALL_UNIT))
-  if (!half) return { within, most: () => most }
+  if (within === 'layers') return { within, most: () => most }
   return { within, most: (before) => Math.min(most, (LEAST_ROOM * all + before / size) / (1 - 1 / size)) }
 }
 
