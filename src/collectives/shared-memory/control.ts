@@ -22,7 +22,9 @@
  * Waiting costs the core that another rank may need: so it spins only when every rank has a core, then yields about a
  * hundred times, then sleeps on a futex. After every `SLICE_MS` the event loop gets a turn: this thread has nothing to
  * compute, but timers, signals and messages must not starve while a peer loads data for a minute. In a background group it
- * may well have something to compute: there it only looks, once a turn, until turns follow each other with nothing in between.
+ * may well have something to compute: there it only looks and yields, once a turn, until turns have had nothing in between for
+ * some milliseconds. Who has only something to give there may `post`: it arrives at g, and waits for the others' g before it
+ * writes for g + 1, so that they find all of it whenever they come; comparing is their part.
  *
  * A dead peer (fate.ts). Every rank watches the others' processes (pidfd, readable as soon as a process has ended, also one that
  * became a zombie and one killed in mid-write), once per slice: no socket, no thread and no launcher is needed to
@@ -213,7 +215,8 @@ export class Control {
     let [emptySince, inspected] = [started, Number.NEGATIVE_INFINITY]
     for (let now = started; ; ) {
       const waited = now - started
-      if (blocks && now - emptySince >= patience) this.#sleep(waited < PATIENCE_MS ? slice : LATER_SLICE_MS)
+      if (now - emptySince < patience) this.#system.yield()
+      else if (blocks) this.#sleep(waited < PATIENCE_MS ? slice : LATER_SLICE_MS)
       if (this.#met(1)) return
       if (now - inspected >= SLICE_MS) {
         this.#inspect(waited)
