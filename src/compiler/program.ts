@@ -41,7 +41,7 @@ export interface ProgramRequest extends TraceRequest {
    * Cut the pass into up to so many parts, so that gradients can be used while others are still computed; undefined: one
    * part. Or which gradients to make in each part, by their position among the trainable variables.
    */
-  readonly segments?: number | readonly (readonly number[])[]
+  readonly segments?: readonly (readonly number[])[]
   /** Where trainable variables are in memory for a while only; `params` has empty buffers for them. Instead of `segments`. */
   readonly streaming?: Streaming | undefined
   /** Products in 16 bits; undefined: everything in float32. */
@@ -89,7 +89,7 @@ export class Program {
     const traceMs = performance.now() - start
     // The blocked convolutions are kernels of the cpu provider, and of float32.
     const onCpu = (options.provider ?? 'cpu') === 'cpu'
-    const { segments = 1, streaming, autocast: casting } = request
+    const { segments = [[]], streaming, autocast: casting } = request
     const tuned = onCpu && !casting?.native
     const whole = tuned ? lower(graph, await blockSize()) : lower(graph, undefined, true)
     const ends = graph.outputs.length - graph.updated.length
@@ -100,9 +100,6 @@ export class Program {
       gradients: inHalf(gradients, request.gradients),
     }
     const lowered = casting ? keptInHalf(autocast(whole, casting), kept, casting.type) : whole
-    const bytes = new Map(gradients.map((name, i) => [name, request.gradients[i]!.byteLength]))
-    const parts =
-      typeof segments === 'number' ? segments : segments.map((part) => part.map((i) => gradients[i]!))
     const named = (unit: readonly number[], names: readonly string[]) => unit.map((i) => names[i]!)
     const plan =
       streaming &&
@@ -115,7 +112,12 @@ export class Program {
         streaming.ahead,
       )
     const cutting = (whole: Lowered) => {
-      const pieces = plan?.segments ?? cut(whole, bytes, parts)
+      const pieces =
+        plan?.segments ??
+        cut(
+          whole,
+          segments.map((part) => named(part, gradients)),
+        )
       return casting ? carriedInFloat32(pieces, casting) : pieces
     }
     const session = await SegmentedSession.create(lowered, cutting, options)

@@ -19,18 +19,15 @@ export interface Segment {
 }
 
 /**
- * With a number as `count` up to so many segments, so that each but the first makes about as many bytes of gradients as any
- * other, as far as whole tensors allow; the first has the forward pass, too. With lists of gradients just one segment for
- * each list: a gradient that is made earlier waits for its segment.
+ * One segment for each list of gradients: one that is made earlier waits for its segment. The first has the forward pass, too.
  * A graph with exchanges is cut behind each of them, and nowhere else.
- * @param gradients which of the outputs, with how many bytes each counts
+ * @param wanted names of outputs; what is in no list belongs to the segment that makes it
  */
 export function cut(
   { onnx, nodes: all, ends, exchanges }: Lowered,
-  gradients: ReadonlyMap<string, number>,
-  count: number | readonly (readonly string[])[],
+  wanted: readonly (readonly string[])[],
 ): Segment[] {
-  const views = count === 1 && exchanges.size === 0 ? new Map() : viewsOf(all, onnx)
+  const views = wanted.length === 1 && exchanges.size === 0 ? new Map() : viewsOf(all, onnx)
   const nodes = all.filter(({ outputs }) => !views.has(outputs[0]!))
   const madeAt = new Map(nodes.flatMap((node, i) => node.outputs.map((name) => [name, i] as const)))
   // What is exchanged is there after the exchange.
@@ -40,19 +37,7 @@ export function cut(
   }
   const readiness = new Map(ends.map((end) => [end.outputs[0]!, readyAt(end)]))
   const borders =
-    exchanges.size > 0
-      ? bordersBehind(exchanges, nodes)
-      : typeof count === 'number'
-        ? bordersOf(
-            ends.map(({ outputs: [name] }) => ({
-              at: readiness.get(name!)!,
-              bytes: gradients.get(name!) ?? 0,
-            })),
-            nodes.length,
-            count,
-          )
-        : bordersAfter(count, readiness, nodes.length)
-  const wanted = typeof count === 'number' ? [] : count
+    exchanges.size > 0 ? bordersBehind(exchanges, nodes) : bordersAfter(wanted, readiness, nodes.length)
   const segmentOf = new Map(
     ends.map((end) => {
       const ready = borders.findIndex((border) => readyAt(end) < border)
@@ -153,25 +138,4 @@ function bordersAfter(
     end = i === groups.length - 1 ? length : Math.max(end, ...names.map((name) => readiness.get(name)! + 1))
     return end
   })
-}
-
-/** Where segments end, in nodes: after those that bring the gradients up to each share of their bytes. */
-function bordersOf(
-  gradients: readonly { readonly at: number; readonly bytes: number }[],
-  length: number,
-  count: number,
-): number[] {
-  const sorted = gradients.filter(({ bytes }) => bytes > 0).toSorted((a, b) => a.at - b.at)
-  const total = sorted.reduce((sum, { bytes }) => sum + bytes, 0)
-  const borders: number[] = []
-  let bytes = 0
-  for (const [i, gradient] of sorted.entries()) {
-    bytes += gradient.bytes
-    const next = sorted[i + 1]
-    const share = ((borders.length + 1) * total) / count
-    // Here or after the next, whichever is nearer to the share.
-    if (next && bytes + next.bytes / 2 >= share && next.at > gradient.at) borders.push(gradient.at + 1)
-  }
-  // A graph without nodes has outputs too: those that are inputs.
-  return [...borders.slice(0, count - 1), Math.max(length, 1)]
 }

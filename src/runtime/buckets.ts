@@ -54,6 +54,25 @@ export function bucketsFromTheEnd(
   }))
 }
 
+/**
+ * What segments of a backward pass should make, so that each but the last fills buckets to their borders: positions of tensors,
+ * of consecutive buckets with about as many floats as any other's. Up to `count`, as far as there are buckets.
+ */
+export function segmentsOf(buckets: readonly TensorBucket[], count: number): number[][] {
+  const total = buckets.reduce((sum, { start, end }) => sum + end - start, 0)
+  const segments: number[][] = [[]]
+  let floats = 0
+  for (const [i, { start, end, positions }] of buckets.entries()) {
+    segments.at(-1)!.push(...positions)
+    floats += end - start
+    const next = buckets[i + 1]
+    // Here or behind the next, whichever is nearer to an equal share.
+    const share = (segments.length * total) / count
+    if (next && segments.length < count && floats + (next.end - next.start) / 2 >= share) segments.push([])
+  }
+  return segments
+}
+
 /** Which buckets wait for which tensors in the present pass. */
 export class Awaited {
   private readonly missing: readonly Set<number>[]

@@ -11,7 +11,7 @@ import {
   pack,
   unpack,
 } from '../collectives/compression/compressor.js'
-import { Awaited, type Bucket, bucketsFromTheEnd, type TensorBucket } from './buckets.js'
+import { Awaited, type Bucket, bucketsFromTheEnd, segmentsOf, type TensorBucket } from './buckets.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
 import { everybody, type GradientExchange } from './gradient-exchange.js'
 import { rankMetrics } from './metrics.js'
@@ -81,6 +81,10 @@ export class CompressedExchange implements GradientExchange {
     this.state = this.parts.flatMap(({ sum }, i) =>
       Object.entries(sum.state).map(([name, data]) => ({ name: `${i}/${name}`, shape: [data.length], data })),
     )
+  }
+
+  segments(count: number): number[][] {
+    return segmentsOf(this.plan, count)
   }
 
   made(positions: readonly number[], moment: Moment): void {

@@ -44,6 +44,8 @@ export interface GradientExchange {
    * stats. What is complete sets out.
    */
   made?(positions: readonly number[], moment: Moment): void
+  /** For `made`: the positions of the tensors that each of up to `count` segments of a pass should make, so that buckets can set out. */
+  segments?(count: number): readonly (readonly number[])[]
   /**
    * Sums the buffer over all ranks and yields its parts as they are done, the stats first. Those not yet yielded must be left
    * alone until then. Whoever stops after the stats gets everything remembered back as it was before this step, and may use

@@ -4,7 +4,7 @@
  * the same on every rank, whatever the passes make first. It does not know what the numbers mean.
  */
 import type { Communicator } from '../collectives/communicator.js'
-import { Awaited, type Bucket, bucketsFromTheEnd, type TensorBucket } from './buckets.js'
+import { Awaited, type Bucket, bucketsFromTheEnd, segmentsOf, type TensorBucket } from './buckets.js'
 import { everybody, type GradientExchange } from './gradient-exchange.js'
 import type { TensorRange } from './optimizers/optimizer.js'
 
@@ -39,6 +39,10 @@ export class OverlappedExchange implements GradientExchange {
     this.aside = everybody(links)
     this.background = everybody(links, { background: true })
     this.awaited = new Awaited(this.buckets)
+  }
+
+  segments(count: number): number[][] {
+    return segmentsOf(this.buckets, count)
   }
 
   /** The stats are there, too. */

@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest'
 import type { Communicator, GroupOptions } from '../../src/collectives/communicator.js'
 import { loadForeignMemory } from '../../src/collectives/foreign-memory.js'
+import { bucketsFromTheEnd, segmentsOf } from '../../src/runtime/buckets.js'
 import { adam, clipByGlobalNorm, lamb, type Optimizer } from '../../src/runtime/optimizers/index.js'
 import { OverlappedExchange } from '../../src/runtime/overlapped-exchange.js'
 import { GROUPS } from '../collectives/groups.js'
@@ -52,6 +53,18 @@ test('a NaN is an error on every rank, naming where', async () => {
   })
   for (const { message } of errors)
     expect(message).toMatch(/the loss of step 1 is not finite on rank 1 \(NaN\)/)
+})
+
+test('segments make whole buckets, the last first, of about as many floats each', () => {
+  const tensors = [8, 8, 8, 16, 32].map((floats, i, all) => {
+    const start = all.slice(0, i).reduce((a, b) => a + b, 0)
+    return { name: `${i}`, shape: [floats], start, end: start + floats }
+  })
+  const buckets = bucketsFromTheEnd(tensors, 0, 72, 64)
+  expect(buckets.map(({ positions }) => positions)).toEqual([[4], [3], [1, 2], [0]])
+  expect(segmentsOf(buckets, 1)).toEqual([[4, 3, 1, 2, 0]])
+  expect(segmentsOf(buckets, 2)).toEqual([[4], [3, 1, 2, 0]])
+  expect(segmentsOf(buckets, 9)).toEqual([[4], [3], [1, 2], [0]])
 })
 
 const TENSORS = [0, 1, 2].map((i) => ({ name: `${i}`, shape: [32], start: 32 * i, end: 32 * i + 32 }))

@@ -15,10 +15,10 @@ export interface Evaluation {
 /** Somebody who wants gradients before all of them are there. */
 export interface GradientWatch {
   /**
-   * Into how many parts a pass should be cut: an engine that cannot does without, and tells nothing. Or which gradients are
-   * wanted in each: their buffers may be used again by the next part, as soon as `made` has settled.
+   * Into which parts a pass should be cut, by the gradients that are wanted in each: their buffers may be used again by the next
+   * part, as soon as `made` has settled. An engine that cannot does without, and tells nothing.
    */
-  readonly segments: number | readonly (readonly number[])[]
+  readonly segments: readonly (readonly number[])[]
   /** Gradients of the trainable parameters at these positions are in the buffer, and so is the loss. */
   made(positions: readonly number[]): void | Promise<void>
 }

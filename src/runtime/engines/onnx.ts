@@ -51,8 +51,8 @@ export class OnnxEngine implements Engine {
     key: readonly number[],
     watch?: GradientWatch,
   ): Promise<readonly Update[]> {
-    const segments = watch?.segments ?? 1
-    const program = await remember(this.training, `${JSON.stringify(segments)} ${shapeKey(x, y)}`, () =>
+    const segments = watch?.segments
+    const program = await remember(this.training, `${JSON.stringify(segments ?? [])} ${shapeKey(x, y)}`, () =>
       this.compileTraining(x, y, segments),
     )
     await program.run([...dataOf(x, y), Float32Array.of(weight)], key, watch?.made)
@@ -95,7 +95,7 @@ export class OnnxEngine implements Engine {
   private async compileTraining(
     x: readonly Input[],
     y: readonly Input[],
-    segments: GradientWatch['segments'],
+    segments: GradientWatch['segments'] | undefined,
   ): Promise<Program> {
     const { model, parameters, streaming } = this
     const request = {
@@ -112,7 +112,7 @@ export class OnnxEngine implements Engine {
       },
       outputs: [parameters.stats.subarray(0, 1)],
       gradients: parameters.passGradientViews(),
-      segments,
+      ...(segments && { segments }),
       recompute: this.recompute,
     } satisfies ProgramRequest
     const program = await this.compile(request, this.watch?.sessionFile())

@@ -54,8 +54,9 @@ export class AveragedStep implements TrainingStep {
       exchange.made!(positions, { step: number, samples: own.samples })
     }
     // What waits from `accumulate` must be added first.
-    const early = segments > 1 && !this.accumulating && exchange.made !== undefined
-    const pass = await passes.run(x, y, early ? { segments, made } : undefined)
+    const cuts = this.accumulating ? [] : (exchange.segments?.(segments) ?? [])
+    const early = cuts.length > 1
+    const pass = await passes.run(x, y, early ? { segments: cuts, made } : undefined)
     own ??= pass
     if (this.accumulating) add(parameters.reduced, parameters.sums)
     this.accumulating = false

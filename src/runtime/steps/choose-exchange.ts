@@ -18,6 +18,9 @@ export const BUCKET_BYTES = 4 * MIB
 /** Compressed they are small, and have further to go: some are there before the backward pass is over. */
 const COMPRESSED_BUCKET_BYTES = 1 * MIB
 const OTHER_BUCKET_BYTES = [1 * MIB, 16 * MIB]
+/** Of a small model: so many that some are there long before the pass is over, but none so small that its call costs more. */
+const BUCKETS = 4
+const LEAST_BUCKET_BYTES = MIB / 4
 
 type Log = (line: string) => void
 
@@ -40,9 +43,9 @@ function choiceOf(
   const { reduced, tensors } = parameters
   const named = compressorByName(compression)
   const compressor = links.size > 1 ? named : undefined
-  const usual = compressor ? COMPRESSED_BUCKET_BYTES : BUCKET_BYTES
+  const most = compressor ? COMPRESSED_BUCKET_BYTES : BUCKET_BYTES
   const given = bucketBytes === 'auto' ? undefined : bucketBytes
-  const bytes = given ?? usual
+  const bytes = given ?? Math.min(most, Math.max(LEAST_BUCKET_BYTES, reduced.byteLength / BUCKETS))
   const exchangeBy = (bucketBytes: number) =>
     compressor
       ? new CompressedExchange(links, compressor, reduced, STATS, tensors, bucketBytes, log)
@@ -56,11 +59,12 @@ function choiceOf(
   // Two ranks' sums are the same in whatever buckets; what compressors remember is kept by bucket.
   const maySize = !compressor && given === undefined && (links.size === 2 || bucketBytes === 'auto')
   const countOf = (size: number) => bucketsFromTheEnd(tensors, STATS, reduced.length, size).length
-  const sizes = [bytes, ...(maySize ? OTHER_BUCKET_BYTES : [])]
+  const others = OTHER_BUCKET_BYTES.filter((size) => countOf(size) > 1)
+  const sizes = [bytes, ...(maySize ? others : [])]
   const different = sizes.filter(
     (size, i) => sizes.findIndex((each) => countOf(each) === countOf(size)) === i,
   )
-  const segments = overlap === 'auto' ? undefined : overlap
+  const segments = overlap !== 'auto' ? overlap : countOf(bytes) > 1 ? undefined : 1
   return tuned(new ExchangeTuner(links, log, segments, different), exchangeBy)
 }
 
