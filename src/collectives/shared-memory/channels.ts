@@ -4,6 +4,7 @@
  */
 import { closeSync, fstatSync, openSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
+import { bytesPerElement, type Call } from '../call.js'
 import type { Channel } from '../channel.js'
 import { CollectiveError, PeerFailedError } from '../failures.js'
 import { Arena } from '../kernels/arena.js'
@@ -34,14 +35,17 @@ interface Opened {
 }
 
 /**
- * @param bytes of its first operation
+ * @param first its first operation
  * @throws CollectiveError when the world breaks, or the channel's rank 0 does not come in time.
  */
-export async function openChannel(world: World, channel: Channel, bytes: number): Promise<Opened> {
+export async function openChannel(world: World, channel: Channel, first: Call): Promise<Opened> {
   const { system, fate, options } = world
   const size = channel.ranks.length
   const founder = channel.ranks[0] === fate.rank
-  const wanted = channel.background ? Math.min(wholePages(bytes), MOST_STAGE_BYTES) : 0
+  const isSend = channel.background && first.operation === 'send_recv'
+  const wanted = isSend
+    ? Math.min(wholePages(first.count * bytesPerElement(first.dtype)), MOST_STAGE_BYTES)
+    : 0
   const planned = layoutOf(size, Math.max(STAGE_BYTES, wanted))
   const file = founder ? system.createFile(planned.fileBytes) : await lookUp(world, channel)
   // Ranks that disagree about the operation find out in it.

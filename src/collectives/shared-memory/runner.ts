@@ -2,7 +2,7 @@
  * Runs one rank's collectives over shared memory, in the caller's thread and in the order given: the first at once,
  * before `run` returns, as far as no other rank is late. It checks no argument: that is `CheckedCommunicator`'s part.
  */
-import { bytesPerElement, type Call, describeCall } from '../call.js'
+import { type Call, describeCall } from '../call.js'
 import type { Channel } from '../channel.js'
 import { CollectiveError } from '../failures.js'
 import type { Runner, Task } from '../task.js'
@@ -100,7 +100,7 @@ export class ChannelRunner implements Runner {
     let opened: Awaited<ReturnType<typeof openChannel>>
     try {
       this.#world.fate.orderly()
-      opened = await openChannel(this.#world, this.#channel, bytesPerElement(call.dtype) * call.count)
+      opened = await openChannel(this.#world, this.#channel, call)
     } catch (error) {
       throw this.#failed(error, call)
     }
