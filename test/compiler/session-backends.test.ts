@@ -15,6 +15,10 @@ const backends = [
           name: 'its library',
           create: (graph: OnnxGraph) => NativeSession.create(native, graph, { threads: 1 }),
         },
+        {
+          name: 'its library, which remembers two buffers a name',
+          create: (graph: OnnxGraph) => NativeSession.create(native, graph, { threads: 1, remembered: 2 }),
+        },
       ]
     : []),
 ]
@@ -42,6 +46,22 @@ describe.each(backends)('$name', ({ create }) => {
     await session.run()
     expect([...first]).toEqual([-1, -2, -3, -4, -5, -6])
     expect([...second]).toEqual([-7, -7, -7, -7, -7, -7])
+    await session.release()
+  })
+
+  test('buffers in turn, more of them than are remembered', async () => {
+    const [x, y] = [value('x', 'float32', [1]), value('y', 'float32', [1])]
+    const session = await create(graphOf([node('Neg', ['x'], 'y')], [x], [y]))
+    const pairs = [1, 2, 3].map((n) => [Float32Array.of(n), new Float32Array(1)] as const)
+    for (const turn of [0, 1, 0, 1, 2, 0, 0, 2, 1]) {
+      const [given, made] = pairs[turn]!
+      given[0]! += 10
+      session.bindInput(x, given)
+      session.bindOutput(y, made)
+      await session.run()
+      expect(made[0]).toBe(-given[0]!)
+    }
+    expect(pairs.map(([, [made]]) => made)).toEqual([-41, -32, -23])
     await session.release()
   })
 
