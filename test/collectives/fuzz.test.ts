@@ -137,7 +137,7 @@ function strangerSaying(pieces: readonly Uint8Array[], ends: boolean): Duplex {
 
 test(`${FRAMES / 100} handshakes and hellos of strangers (FUZZ_SEED=${SEED})`, async () => {
   const random = generator(SEED + 1)
-  const greeting = Buffer.concat([Buffer.from('LOCKSTEP\0\x01', 'latin1'), Buffer.alloc(64, 7)])
+  const greeting = Buffer.concat([Buffer.from('LOCKSTEP\0\x02', 'latin1'), Buffer.alloc(64, 7)])
   const attempt = async (): Promise<void> => {
     const bytes =
       random(3) === 0 ? new Uint8Array(random(300)).map(() => random(256)) : Uint8Array.from(greeting)

@@ -10,7 +10,17 @@ export interface SocketCalls {
   write(socket: number, header: Uint8Array, payload: Uint8Array): number
   /** Reads what is there, as far as `into` holds it. @returns bytes; 0 if none. */
   read(socket: number, into: Uint8Array): number
+  /**
+   * Lets a connection within this host send as fast as it can: nothing is lost there, and a congestion control that paces,
+   * as BBR does by timers, takes a third of the processor time. Others are left to the system's.
+   */
+  unpace(socket: Socket): void
 }
+
+/** Linux's numbers (netinet/tcp.h), and the congestion control that every kernel has and everybody may use. */
+const IPPROTO_TCP = 6
+const TCP_CONGESTION = 13
+const RENO = 'reno'
 
 let loading: Promise<SocketCalls | undefined> | undefined
 
@@ -22,8 +32,11 @@ export function loadSocketCalls(): Promise<SocketCalls | undefined> {
 
 /** The descriptor of a socket whose bytes travel as they are, as long as it is open; undefined for all others. */
 export function descriptorOf(socket: Socket): number | undefined {
-  const { _handle } = socket as { _handle?: { fd?: number } | null }
-  const descriptor = 'encrypted' in socket ? undefined : _handle?.fd
+  return 'encrypted' in socket ? undefined : ownDescriptorOf(socket)
+}
+
+function ownDescriptorOf(socket: Socket): number | undefined {
+  const descriptor = (socket as { _handle?: { fd?: number } | null })._handle?.fd
   return descriptor !== undefined && descriptor >= 0 ? descriptor : undefined
 }
 
@@ -34,6 +47,9 @@ async function load(): Promise<SocketCalls | undefined> {
   // Node's sockets never block, and Node ignores SIGPIPE.
   const read = libc.func('intptr_t read(int file, void *into, size_t bytes)')
   const writev = libc.func('intptr_t writev(int file, const void *parts, int count)')
+  const setsockopt = libc.func(
+    'int setsockopt(int file, int level, int option, const char *value, unsigned int bytes)',
+  )
   /** Two of `struct iovec`: address and length of each part. */
   const parts = new BigUint64Array(4)
   return {
@@ -45,5 +61,11 @@ async function load(): Promise<SocketCalls | undefined> {
       return Math.max(0, Number(writev(socket, parts, payload.length === 0 ? 1 : 2)))
     },
     read: (socket, into) => Math.max(0, Number(read(socket, into, into.length))),
+    unpace(socket) {
+      const descriptor = ownDescriptorOf(socket)
+      const within = socket.remoteAddress !== undefined && socket.remoteAddress === socket.localAddress
+      if (process.platform !== 'linux' || !within || descriptor === undefined) return
+      setsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, RENO, RENO.length)
+    },
   }
 }

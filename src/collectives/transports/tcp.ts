@@ -15,15 +15,14 @@ const READS = 16
 
 export class TcpDoor implements Door {
   readonly #protection: Protection
-  readonly #streams: boolean
+  readonly #bare: boolean
   #server: Server | undefined
   #calls: SocketCalls | undefined
 
   /** `streams`: does without system calls. */
   constructor(protection: Protection, streams = false) {
     this.#protection = protection
-    // What is encrypted has to go through the stream, and then all of it may at once.
-    this.#streams = streams || protection.tls !== undefined
+    this.#bare = streams
   }
 
   async open(host: string, come: (sending: Sending) => void): Promise<Address> {
@@ -36,8 +35,13 @@ export class TcpDoor implements Door {
   }
 
   protected async listen(where: ListenOptions, come: (sending: Sending) => void): Promise<Server> {
-    if (!this.#streams) this.#calls = await loadSocketCalls()
-    const server = createListener(this.#protection, (socket) => come(new TcpSending(socket, this.#calls)))
+    const calls = this.#bare ? undefined : await loadSocketCalls()
+    // What is encrypted has to go through the stream, and then all of it may at once.
+    if (this.#protection.tls === undefined) this.#calls = calls
+    const server = createListener(this.#protection, (socket) => {
+      calls?.unpace(socket)
+      come(new TcpSending(socket, this.#calls))
+    })
     this.#server = server
     return new Promise((resolve, reject) => {
       server.once('error', reject)

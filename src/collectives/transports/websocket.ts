@@ -16,6 +16,7 @@ import { BLOCK_BYTES } from '../wire/frame.js'
 import { diallerOptions, explained, isTrusted, listenerOptions, type Protection } from '../wire/tls.js'
 import { type Door, LINGER_MS, type Receiving, type Sending } from './link.js'
 import type { Address } from './mesh.js'
+import { loadSocketCalls } from './socket-calls.js'
 
 const PATH = '/lockstep'
 /** Up to this size a payload is copied behind its header: one message instead of two. */
@@ -32,7 +33,8 @@ export class WebSocketDoor implements Door {
     this.#protection = protection
   }
 
-  open(host: string, come: (sending: Sending) => void): Promise<Address> {
+  async open(host: string, come: (sending: Sending) => void): Promise<Address> {
+    const calls = await loadSocketCalls()
     const timeouts = {
       headersTimeout: REQUEST_MS,
       requestTimeout: REQUEST_MS,
@@ -52,6 +54,7 @@ export class WebSocketDoor implements Door {
       }
       upgrades.handleUpgrade(request, socket, head, (ws) => {
         request.socket.setNoDelay(true)
+        calls?.unpace(request.socket)
         come(new WebSocketSending(ws, request.socket))
       })
     })

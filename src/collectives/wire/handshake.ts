@@ -14,7 +14,7 @@ import type { Duplex } from 'node:stream'
 import { LockstepError } from '../../errors.js'
 
 const MAGIC = Buffer.from('LOCKSTEP', 'latin1')
-export const PROTOCOL_VERSION = 1
+export const PROTOCOL_VERSION = 2
 const HEADER = Buffer.concat([MAGIC, Buffer.from([PROTOCOL_VERSION >> 8, PROTOCOL_VERSION & 255])])
 /** How a connection by TLS begins: record type and major version (RFC 8446 §5.1). */
 const TLS_HANDSHAKE = 0x1603

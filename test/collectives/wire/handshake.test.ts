@@ -113,7 +113,7 @@ describe('handshake', () => {
     near.on('data', (chunk) => {
       seen += chunk.length
     })
-    near.write(Buffer.concat([Buffer.from('LOCKSTEP\0\x01', 'latin1'), Buffer.alloc(64)]))
+    near.write(Buffer.concat([Buffer.from('LOCKSTEP\0\x02', 'latin1'), Buffer.alloc(64)]))
     await expect(acceptHandshake(far, 'secret')).rejects.toThrow(/did not prove/)
     await once(near, 'close')
     expect(seen).toBe(GREETING_BYTES)
@@ -137,7 +137,7 @@ describe('handshake', () => {
   it('refuses another protocol version, naming both', async () => {
     const { near, far } = await pair()
     near.write(Buffer.from('LOCKSTEP\0\x07', 'latin1'))
-    await expect(acceptHandshake(far, 'secret')).rejects.toThrow(/protocol version 7: expected 1/)
+    await expect(acceptHandshake(far, 'secret')).rejects.toThrow(/protocol version 7: expected 2/)
   })
 
   it('closes a connection that stays silent', async () => {
