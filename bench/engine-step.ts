@@ -4,7 +4,7 @@
  * stretches less than the clock. BACKEND onnx is Lockstep; others are plain TensorFlow.js.
  */
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { resolve } from 'node:path'
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import { sizeOf } from '../src/compiler/graph.js'
@@ -63,7 +63,7 @@ async function compiled(): Promise<() => Promise<unknown>> {
 
 /** As its users write it; the loss is read at every step, as Lockstep does. */
 async function eager(): Promise<() => Promise<unknown>> {
-  const require = createRequire(join(process.cwd(), project, 'package.json'))
+  const require = createRequire(resolve(project, 'package.json'))
   if (backend === 'tensorflow') require('@tensorflow/tfjs-node')
   if (backend === 'wasm') require('@tensorflow/tfjs-backend-wasm').setThreadsCount(1)
   if (backend === 'cpu') await import('@tensorflow/tfjs-backend-cpu')

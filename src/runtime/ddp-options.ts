@@ -21,8 +21,9 @@ export interface DdpOptions extends EngineOptions {
   /** Of dropout and other random layers; each rank and step draws its own numbers from it. */
   readonly seed?: number
   /**
-   * Gradients travel in buckets of about this many bytes. By default of 4 MiB, compressed 1 MiB; two ranks on a network try
-   * other sizes in the first steps, as more do with `auto`. (With more than two, what proves fastest may change the last bit.)
+   * Gradients travel in buckets of about this many bytes. By default a quarter of them each, from 256 KiB to 4 MiB (compressed:
+   * to 1 MiB); two ranks on a network try other sizes in the first steps, as more do with `auto`. (With more than two, what
+   * proves fastest may change the last bit.)
    */
   readonly bucketBytes?: number | 'auto'
   /**
