@@ -103,7 +103,7 @@ export class Ddp {
     checkZero(zero, options, optimizer)
     this.seed = seed
     const level = size === 1 ? 0 : zero
-    const half = level > 0 && precision !== 'float32' ? precision : undefined
+    const half = level > 0 && part === undefined && precision !== 'float32' ? precision : undefined
     if (half) checkWholeless(this.model.parameters, 'zero 0')
     if (zero === 3) checkWholeless(this.model.parameters, 'zero 2')
     this.agreed = {

@@ -124,33 +124,52 @@ describe.each(LEVELS)('zero %i', (zero) => {
       for (const scores of await run({ zero, lossScale })) expect(furthest(scores, exact!)).toBeLessThan(3e-3)
   })
 
-  test('a step that overflows on one rank, or only in the sum, is skipped by all', async () => {
-    const skips = await asRanks(2, async (world) => {
-      // One weight and the loss -x·w: gradients are what the batch says.
+  describe('a step that overflows', () => {
+    /** One weight and the loss y·x·w: gradients are what the batch says. */
+    const one = async (world: World, initScale: number, minScale: number) => {
       const model = sequential({
         layers: [layers.dense({ units: 1, useBias: false, inputShape: [1], kernelInitializer: 'zeros' })],
       })
       const loss = (y: tf.Tensor, p: tf.Tensor) => tf.mean(tf.mul(p, y)) as tf.Scalar
-      const given = { optimizer: momentum(1e-9), lossScale: { initScale: 2, minScale: 2 ** -4 }, zero }
-      const ddp = await world.ddp(model, options({ ...given, loss }))
-      const step = async (own: number) => {
-        const [x, y] = [Float32Array.of(own), Float32Array.of(1)].map((data) => ({ data, shape: [1, 1] }))
-        const { skipped = false, lossScale } = await ddp.step(x!, y!)
-        return `${skipped ? 'skipped' : 'made'} at ${lossScale}`
+      const lossScale = { initScale, minScale }
+      const ddp = await world.ddp(model, options({ optimizer: momentum(1e-9), lossScale, zero, loss }))
+      const step = (...own: number[]) => {
+        const [x, y] = [own, own.map(() => 1)].map((of) => ({
+          data: Float32Array.from(of),
+          shape: [of.length, 1],
+        }))
+        return ddp.step(x!, y!)
       }
-      const before = ddp.stepCount
-      const outcomes = [
-        await step(1),
-        await step(40_000),
-        await step(world.rank === 1 ? 1e9 : 1),
-        await step(1),
-      ]
-      await ddp.gather()
-      return { outcomes, steps: ddp.stepCount - before, sha: ddp.paramsSha256() }
+      return { ddp, step }
+    }
+
+    test('on one rank, or only in the sum, is skipped by all', async () => {
+      const ranks = await asRanks(2, async (world) => {
+        const { ddp, step } = await one(world, 2, 2 ** -4)
+        const outcomes: string[] = []
+        for (const own of [1, 40_000, world.rank === 1 ? 1e9 : 1, 1]) {
+          const { skipped = false, lossScale } = await step(own)
+          outcomes.push(`${skipped ? 'skipped' : 'made'} at ${lossScale}`)
+        }
+        await ddp.gather()
+        return { outcomes, steps: ddp.stepCount, sha: ddp.paramsSha256() }
+      })
+      expect(ranks[0]!.outcomes).toEqual(['made at 2', 'skipped at 2', 'skipped at 1', 'made at 0.5'])
+      expect(ranks[0]!.steps).toBe(2)
+      expect(ranks[1]).toEqual(ranks[0])
     })
-    expect(skips[0]!.outcomes).toEqual(['made at 2', 'skipped at 2', 'skipped at 1', 'made at 0.5'])
-    expect(skips[0]!.steps).toBe(2)
-    expect(skips[1]).toEqual(skips[0])
+
+    test('ends the run where the scale cannot fall', async () => {
+      const errors = await failures(2, async (world) => {
+        const { step } = await one(world, 1, 1)
+        await step(1)
+        await step(40_000, 40_000, 40_000)
+      })
+      for (const { message } of errors)
+        expect(message).toMatch(
+          /below its minimum of 1: the loss or a sum of all ranks' gradients of step 2 is not/,
+        )
+    })
   })
 
   test('a checkpoint holds the float32 parameters: any precision and split goes on from it', async () => {

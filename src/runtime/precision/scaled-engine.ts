@@ -103,9 +103,15 @@ export class ScaledEngine implements Engine {
     if (problem === undefined) return { lossScale: scale }
     const all = links.size === 1 ? [first] : [...(await links.allGather(Int32Array.of(first)))]
     const worst = Math.max(...all)
-    const what = worst < 0 ? 'the loss' : `the gradient of ${this.parameters.tensors[worst]!.name}`
+    const gradient = this.parameters.tensors[worst]?.name
+    // 16 bits need not hold sums of what they hold.
+    const shared = this.parameters.sharding.half ? "or a sum of all ranks' gradients " : ''
+    const what =
+      gradient === undefined
+        ? `the loss ${shared}of step ${number} is not finite`
+        : `the gradient of ${gradient} of step ${number} is not finite on rank ${all.indexOf(worst)}`
     throw new LockstepError(
-      `${problem}: ${what} of step ${number} is not finite on rank ${worst < 0 ? 0 : all.indexOf(worst)}; lower the learning rate, look ` +
+      `${problem}: ${what}; lower the learning rate, look ` +
         'for NaN and infinities in that batch, or train in bfloat16; parameters are as before this step',
     )
   }

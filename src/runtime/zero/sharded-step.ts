@@ -26,7 +26,7 @@ export class ShardedStep {
   private readonly parts: readonly Part[]
   /** Of the present pass, in the order of `order`. */
   private reducing: Promise<void>[] = []
-  /** Whether the shard holds gradients of an earlier pass, and the stats of those. */
+  /** The stats of earlier passes whose gradients wait in the sums; undefined: there are none. */
   private waiting: Float32Array | undefined
 
   constructor(

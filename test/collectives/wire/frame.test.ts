@@ -90,7 +90,7 @@ describe('headers', () => {
     [0, 0, /magic is 0x/],
     [4, 6, /kind 6 is not one of data, abort/],
     [5, 0, /operation -1 is not one of all_reduce/],
-    [6, 4, /dtype 4 is not one of float32/],
+    [6, 6, /dtype 6 is not one of float32/],
     [7, 9, /reduction 8 is not one of sum/],
     [15, 255, /channel is above 2\^53/],
     [23, 255, /sequence is above 2\^53/],
