@@ -1,11 +1,8 @@
 /** What of a training run goes into a checkpoint and comes back, on all ranks together. Files are ./checkpoint's part. */
-import { randomUUID } from 'node:crypto'
 import type { Communicator } from '../collectives/communicator.js'
 import { LockstepError } from '../errors.js'
 import { BackgroundWriter } from './checkpoint/background-writer.js'
 import {
-  explainingReads,
-  explainingWrites,
   type FoundSharded,
   findCheckpoint,
   type JsonObject,
@@ -24,8 +21,7 @@ import {
 } from './checkpoint/parts.js'
 import { checkRetention, type Metric } from './checkpoint/retention.js'
 import type { NamedTensor } from './checkpoint/safetensors.js'
-import { type Begun, readParts, verifyShards } from './checkpoint/shards.js'
-import { DamagedError } from './checkpoint/storage.js'
+import { beginShards, readShards } from './checkpoint/shared-shards.js'
 import { perform, type WriteTask } from './checkpoint/writing.js'
 import { feedbackParts, feedbackTensors, isFeedback, unfitFeedback } from './feedback-state.js'
 import type { Optimizer } from './optimizers/index.js'
@@ -155,12 +151,8 @@ export class DdpCheckpoints {
       const parts = this.parts(resumed)
       if (shards === null) await distribute(this.links, parts, whole)
       else {
-        const damage = await this.readShards(
-          directory,
-          path,
-          { ...shards, sums: new Map(shards.sums) },
-          parts,
-        )
+        const all = { ...shards, sums: new Map(shards.sums) }
+        const damage = await readShards(this.links, directory, path, all, parts)
         if (damage !== undefined) {
           known.set(path, damage)
           continue
@@ -181,64 +173,15 @@ export class DdpCheckpoints {
     const { links } = this
     const state = this.parts(true)
     const begun =
-      (sharded ?? !this.held.isWhole) ? await this.begin(location, particulars.step, sharded) : undefined
+      (sharded ?? !this.held.isWhole)
+        ? await beginShards(links, location, particulars.step, sharded)
+        : undefined
     if (begun !== undefined) {
       const { rank, size } = links
       return { location, begun, rank, size, parts: shareOf(state.parts()), particulars, keepLast }
     }
     const whole = await collect(links, state)
     return whole && { location, checkpoint: { ...particulars, ...whole }, keepLast }
-  }
-
-  /** Rank 0 begins a sharded checkpoint. @returns undefined where not all ranks see it, unless they must. */
-  private async begin(location: string, step: number, required = false): Promise<Begun | undefined> {
-    const { links } = this
-    const storage = storageAt(location)
-    const path = storage.pathOf(step)
-    const place = await onRankZero(links, () => explainingWrites(path, () => storage.begin(step)))
-    const save = await onRankZero(links, async () => randomUUID())
-    const seen = Int32Array.of((await storage.sees(place)) ? 1 : 0)
-    const all = links.size === 1 ? seen : ((await links.allGather(seen)) as Int32Array)
-    const blind = all.indexOf(0)
-    if (blind === -1) return { place, save }
-    if (links.rank === 0) await storage.abandon(place)
-    const what = `rank ${blind} does not see ${place}, where rank 0 has begun a sharded checkpoint`
-    if (required)
-      throw new LockstepError(`${what}: give a directory that all ranks share, or leave out sharded`)
-    if (links.rank === 0)
-      console.error(
-        `lockstep: ${what}: rank 0 collects and writes it whole; all could write to a directory that they share`,
-      )
-    return undefined
-  }
-
-  /** @returns what is wrong with them, if something is: the same on every rank. */
-  private async readShards(
-    location: string,
-    path: string,
-    shards: Pick<FoundSharded, 'index' | 'sums'>,
-    { parts }: Pick<HeldState, 'parts'>,
-  ): Promise<string | undefined> {
-    const { links } = this
-    const storage = storageAt(location)
-    const seen = Int32Array.of((await storage.sees(path)) ? 1 : 0)
-    const all = links.size === 1 ? seen : ((await links.allGather(seen)) as Int32Array)
-    const blind = all.indexOf(0)
-    if (blind !== -1)
-      throw new LockstepError(
-        `rank ${blind} does not see ${path}, whose shards all ranks read: give a directory that they share, or make a whole ` +
-          `checkpoint of it: ddp-launch consolidate ${path} DIRECTORY`,
-      )
-    try {
-      await onAllRanks(links, () => explainingReads(path, () => verifyShards(location, path, shards, links)))
-      await onAllRanks(links, () =>
-        explainingReads(path, () => readParts(location, path, shards.index, parts())),
-      )
-      return undefined
-    } catch (error) {
-      if (error instanceof DamagedError) return error.message
-      throw error
-    }
   }
 
   /** The state with what compressors remember, if that is to be saved, or can be given back. */
