@@ -38,8 +38,8 @@ export interface DdpOptions extends EngineOptions {
    */
   readonly compression?: string
   /**
-   * Exchange gradients while the backward pass still computes, which is cut into so many segments for it; 1: after it.
-   * `auto` (default): what proves fastest in the first steps. In shared memory and without the compiler it is always
+   * Exchange gradients while the backward pass still computes, which is cut into up to so many segments of whole buckets for it;
+   * 1: after it. `auto` (default): what proves fastest in the first steps. In shared memory and without the compiler it is always
    * after it. The training is the same, bit for bit.
    */
   readonly overlap?: number | 'auto'

@@ -32,7 +32,13 @@ const STEPS = 25
 function train(compression: string, size = 2, overlap = 1, steps = STEPS) {
   return asRanks(size, async (world) => {
     const optimizer = compression.startsWith('dgc') ? sgd(0.05) : adam(0.01)
-    const ddp = await world.ddp(model(), { loss: 'softmaxCrossEntropy', optimizer, compression, overlap })
+    const ddp = await world.ddp(model(), {
+      loss: 'softmaxCrossEntropy',
+      optimizer,
+      compression,
+      overlap,
+      bucketBytes: 4096,
+    })
     const losses: number[] = []
     for (let step = 0; step < steps; step++) {
       const from = (step * size + world.rank) * 16
@@ -100,7 +106,7 @@ test.each([
         const ddp = await world.ddp(model(), {
           loss: 'softmaxCrossEntropy',
           optimizer: sgd(0.1),
-          ...{ compression, overlap },
+          ...{ compression, overlap, bucketBytes: 4096 },
         })
         const { x, y } = samples(world.rank * 16, world.rank * 16 + 16)
         await ddp.step(x, y)

@@ -15,7 +15,7 @@ type Recompute = { readonly recompute: RecomputeOption }
 const kinds = {
   ddp: (world: World, given: Recompute) => world.ddp(model(), { ...options(), ...given }),
   'ddp, segments': (world: World, given: Recompute) =>
-    world.ddp(model(), { ...options(), overlap: 3, ...given }),
+    world.ddp(model(), { ...options(), overlap: 3, bucketBytes: 4096, ...given }),
   bfloat16: (world: World, given: Recompute) =>
     world.ddp(model(), { ...options(), precision: 'bfloat16', ...given }),
   'ZeRO 3': (world: World, given: Recompute) => world.ddp(model(), { ...options(), zero: 3, ...given }),

@@ -44,7 +44,7 @@ test('steps, segments, exchanges and checkpoints of all ranks, on one clock', as
   const before = Date.now()
   const ranks = await recorded('ddp.json', async (world) => {
     const ddp = await world.ddp(tinyModel(), {
-      ...{ loss: 'softmaxCrossEntropy', optimizer: sgd(0.1), overlap: 2 },
+      ...{ loss: 'softmaxCrossEntropy', optimizer: sgd(0.1), overlap: 2, bucketBytes: 64 },
     })
     for (let step = 0; step < 3; step++) {
       const { x, y } = samples(4 * world.rank, 4 * world.rank + 4)
