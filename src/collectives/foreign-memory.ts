@@ -13,6 +13,15 @@ type Koffi = typeof import('koffi')['default']
 /** Below this, copying is as fast. (Far above the 64 bytes up to which arrays live in the engine's heap.) */
 const LEAST_BYTES = 64 * 1024
 const KEPT_VIEWS = 64
+const HUGE_PAGE = 2n ** 21n
+/** Linux's number (sys/mman.h, since 6.1): puts huge pages in the place of small ones, whatever the system does by default. */
+const MADV_COLLAPSE = 25
+
+interface View {
+  readonly memory: ArrayBuffer
+  /** Has been asked for again. */
+  again: boolean
+}
 
 /** Undefined where it cannot be had. */
 export async function loadForeignMemory(): Promise<ForeignMemory | undefined> {
@@ -25,11 +34,16 @@ export async function loadForeignMemory(): Promise<ForeignMemory | undefined> {
 
 export class ForeignMemory {
   readonly #koffi: Koffi
+  /** Not on other systems than Linux. */
+  readonly #madvise: ((address: bigint, bytes: bigint, advice: number) => number) | undefined
   /** By address and length: gradients are at the same place in every step, and a new view counts as fresh memory. */
-  readonly #views = new Map<string, ArrayBuffer>()
+  readonly #views = new Map<string, View>()
 
   constructor(koffi: Koffi) {
     this.#koffi = koffi
+    if (process.platform === 'linux') {
+      this.#madvise = koffi.load(null).func('int madvise(uintptr_t address, size_t bytes, int advice)')
+    }
   }
 
   /** Where `data` lies in this process; undefined if it is too small, or may not be seen that way. */
@@ -37,15 +51,25 @@ export class ForeignMemory {
     return data.byteLength < LEAST_BYTES ? undefined : this.#koffi.address(data)
   }
 
-  /** `bytes` of this process' memory. */
+  /** `bytes` of this process' memory. What comes again is put on huge pages: sockets copy it to and from those faster. */
   view(address: bigint, bytes: number): ArrayBuffer {
     const key = `${address} ${bytes}`
     let view = this.#views.get(key)
     if (!view) {
-      view = this.#koffi.view(address, bytes)
+      view = { memory: this.#koffi.view(address, bytes), again: false }
       if (this.#views.size === KEPT_VIEWS) this.#views.clear()
       this.#views.set(key, view)
+    } else if (!view.again) {
+      view.again = true
+      this.#collapse(address, address + BigInt(bytes))
     }
-    return view
+    return view.memory
+  }
+
+  /** A kernel that cannot leaves everything as it is. */
+  #collapse(start: bigint, end: bigint): void {
+    const first = ((start + HUGE_PAGE - 1n) / HUGE_PAGE) * HUGE_PAGE
+    const bytes = (end / HUGE_PAGE) * HUGE_PAGE - first
+    if (bytes > 0n) this.#madvise?.(first, bytes, MADV_COLLAPSE)
   }
 }
