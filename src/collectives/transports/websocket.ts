@@ -187,8 +187,10 @@ class WebSocketSending implements Sending {
     const sent = () => queueMicrotask(left) // a link that is gone says so at once
     if (payload.length <= JOINED_BYTES) ws.send(Buffer.concat([header, payload]), sent)
     else {
+      this.#socket.cork() // one system call for both
       ws.send(header)
       ws.send(payload, sent)
+      this.#socket.uncork()
     }
   }
 
