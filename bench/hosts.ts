@@ -35,7 +35,7 @@ const CONTENDERS: Readonly<Record<string, TrainingOrder['travel']>> = Object.fro
   ]),
 )
 /** What is worth its time: a step of ResNet-18 takes seconds where four share two cores. */
-const USUAL = [PEER, ...Object.keys(CONTENDERS).filter((name) => !/^onebit|auto$/.test(name))]
+const USUAL = [PEER, 'float32', 'float32 auto', 'bfloat16+', 'int8', 'int8+', 'topk+', 'powersgd+']
 const USUAL_OF: Readonly<Record<string, readonly string[]>> = {
   resnet18: [PEER, 'float32', 'float32+', 'int8+', 'topk+'],
 }
