@@ -29,7 +29,9 @@ test('kill -9 of a rank in mid-training ends all within 2 s, naming rank and sig
   const temporary = mkdtempSync(join(directory, 'tmp-'))
   const leftovers = () => [...readdirSync('/dev/shm'), ...readdirSync(temporary).filter(ours)].sort()
   const before = leftovers()
-  const job = start(['--nproc', '3', SCRIPT, '--model', 'mlp', '--epochs', '1000', '--steps', '1000'], { TMPDIR: temporary })
+  const job = start(['--nproc', '3', SCRIPT, '--model', 'mlp', '--epochs', '1000', '--steps', '1000'], {
+    TMPDIR: temporary,
+  })
   await eventually(() => /step\s+\d+\/.*\d samples\/s/.test(job.output.stdout), 30_000)
   const ranks = readdirSync('/proc').filter((pid) => isRankOf(pid, job.child.pid!))
   expect(ranks).toHaveLength(3)
