@@ -15,9 +15,8 @@ export interface Region {
   readonly buffer: ArrayBufferLike
   readonly start: number
   readonly bytes: number
-  /** Where this rank sees all ranks': that of rank r begins at `r * stride`. */
-  readonly windows: Uint8Array<ArrayBuffer>
-  readonly stride: number
+  /** Where this rank sees all ranks': that of rank r begins at `r * bytes`. */
+  readonly windows: ArrayBuffer
 }
 
 /** A place in the first of some regions that follow each other: 1 + its index, and the byte in it. */
@@ -108,11 +107,9 @@ export class Group {
   *windowsAt({ region, offset }: Place, dtype: Dtype, count: number): Generator<Numbers[]> {
     let left = count
     for (let index = region - 1, at = offset; left > 0; index++, at = 0) {
-      const { windows, stride, bytes } = this.regions[index]!
+      const { windows, bytes } = this.regions[index]!
       const here = Math.min(left, (bytes - at) / bytesPerElement(dtype))
-      yield Array.from({ length: this.size }, (_, rank) =>
-        numbersAt(dtype, windows.buffer, windows.byteOffset + rank * stride + at, here),
-      )
+      yield Array.from({ length: this.size }, (_, rank) => numbersAt(dtype, windows, rank * bytes + at, here))
       left -= here
     }
   }

@@ -6,19 +6,15 @@
  * the others open through /proc; each rank also maps all ranks' parts, side by side, into a WebAssembly.Memory for the
  * kernels. Nobody has to unlink anything, and nothing is left behind however a rank dies. The mappings stay for as long
  * as somebody holds a view: V8 unmaps a memory's pages, ours included, when it collects the memory.
- *
- * Large parts are seen on huge pages: kernels walk through all ranks' at once, and would wait for addresses to be translated.
  */
 import { closeSync, openSync } from 'node:fs'
 import { LockstepError } from '../../errors.js'
 import { Arena, memoryOf } from '../kernels/arena.js'
 import type { Group, Region } from './group.js'
 import { FILE, PAGE, stateOf, VERDICT, wholePages } from './layout.js'
-import { HUGE_PAGE, type System } from './system.js'
+import type { System } from './system.js'
 
 const CHECK = 0x10c_57e9
-/** Of a WebAssembly.Memory. */
-const MOST_BYTES = 2 ** 32
 
 /** Verdicts. */
 const UNMAPPED = 0
@@ -46,9 +42,7 @@ export async function shareMemory(
   pid: number,
 ): Promise<string | undefined> {
   const total = wholePages(data.byteLength)
-  // What it takes to begin at multiples of huge pages must fit as well.
-  const room = Math.min(windowBytes, MOST_BYTES - (group.size + 1) * HUGE_PAGE)
-  const most = Math.max(1, Math.floor(room / group.size / PAGE)) * PAGE
+  const most = Math.max(1, Math.floor(windowBytes / group.size / PAGE)) * PAGE
   let start = 0
   do {
     const bytes = Math.min(most, total - start)
@@ -72,7 +66,7 @@ async function shareRegion(
   const before = first[0]!
   const attempts = new Attempts(group)
 
-  const file = rank === 0 ? attempts.try(() => system.createFile(size * strideOf(pages.length))) : undefined
+  const file = rank === 0 ? attempts.try(() => system.createFile(size * pages.length)) : undefined
   control.words[state + FILE] = file ?? -1
   if (!control.arrive()) await control.others() // rank 0's file is there
   const region = attempts.try(() => mapRegion(group, system, pages, pid))
@@ -101,30 +95,21 @@ function mapRegion({ rank, size, control }: Group, system: System, pages: Uint8A
   const file = control.words[stateOf(0) + FILE]!
   if (file < 0) throw new Error('rank 0 has no memory for it')
   const bytes = pages.length
-  const stride = strideOf(bytes)
-  const { buffer } = new Arena(size * stride + (bytes < HUGE_PAGE ? 0 : HUGE_PAGE)).memory
-  const windows = new Uint8Array(buffer, bytes < HUGE_PAGE ? 0 : system.toHugePage(buffer), size * stride)
+  const { buffer } = new Arena(size * bytes).memory
   const descriptor = openSync(`/proc/${pid}/fd/${file}`, 'r+')
   try {
-    system.map(windows, descriptor, 0)
-    if (bytes >= HUGE_PAGE) system.useHugePages(windows)
-    windows.set(pages, rank * stride)
-    system.map(pages, descriptor, rank * stride)
+    system.map(new Uint8Array(buffer), descriptor, 0)
+    new Uint8Array(buffer, rank * bytes, bytes).set(pages)
+    system.map(pages, descriptor, rank * bytes)
   } finally {
     closeSync(descriptor)
   }
-  return { buffer: pages.buffer, start: pages.byteOffset, bytes, windows, stride }
-}
-
-/** From one rank's part of `bytes` in the file to the next one's. */
-function strideOf(bytes: number): number {
-  return bytes < HUGE_PAGE ? bytes : Math.ceil(bytes / HUGE_PAGE) * HUGE_PAGE
+  return { buffer: pages.buffer, start: pages.byteOffset, bytes, windows: buffer }
 }
 
 function checkRegion(region: Region | undefined, size: number): void {
   for (let peer = 0; region && peer < size; peer++) {
-    const { windows, stride } = region
-    const [word] = new Int32Array(windows.buffer, windows.byteOffset + peer * stride, 1)
+    const [word] = new Int32Array(region.windows, peer * region.bytes, 1)
     if (word !== CHECK + peer) throw new Error(`the window on rank ${peer} shows other memory than its own`)
   }
 }

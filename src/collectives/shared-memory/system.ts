@@ -2,7 +2,6 @@
  * The few Linux calls that shared memory needs and Node lacks, through koffi. It knows no ranks and keeps no state; what
  * it cannot have is a `SharedMemoryUnavailable` with the reason.
  */
-import { ftruncateSync } from 'node:fs'
 import { getSystemErrorName } from 'node:util'
 import { LockstepError } from '../../errors.js'
 
@@ -12,14 +11,10 @@ export class SharedMemoryUnavailable extends LockstepError {
 }
 
 export interface System {
-  /** A new file of `bytes` zeroes in memory, without a name, on huge pages where the kernel has them. @returns its descriptor. */
+  /** A new file of `bytes` zeroes in memory, without a name. @returns its descriptor. */
   createFile(bytes: number): number
   /** Puts the file's bytes from `offset` in the place of `view`'s pages, visible to whoever maps the same. */
   map(view: Uint8Array, descriptor: number, offset: number): void
-  /** Bytes from the beginning of `buffer` to the first address that is a multiple of `HUGE_PAGE`. */
-  toHugePage(buffer: ArrayBuffer): number
-  /** Where `view` and the `offset` in the file that it shows are multiples of `HUGE_PAGE`: uses the file's huge pages as such. */
-  useHugePages(view: Uint8Array): void
   /** Gives `view` zeroed pages of its own again. (Never a hole: somebody may still hold a view.) */
   unmap(view: Uint8Array): void
   yield(): void
@@ -33,18 +28,12 @@ export interface System {
   ended(descriptor: number): boolean
 }
 
-/** Bytes of a huge page on the systems that we run on. */
-export const HUGE_PAGE = 2 ** 21
-
-const SMALL_PAGE = 4096
 const CLOEXEC = 1
 const READ_WRITE = 1 | 2
 const MAP_SHARED = 0x01
 const MAP_PRIVATE = 0x02
 const MAP_FIXED = 0x10
 const MAP_ANONYMOUS = 0x20
-/** Since Linux 6.1; it needs no setting of the system. An older kernel refuses, and small pages are as right, and slower. */
-const MADV_COLLAPSE = 25
 const FUTEX_WAIT = 0 // not the _PRIVATE ones: the waiters are other processes
 const FUTEX_WAKE = 1
 const POLLIN = 1
@@ -66,11 +55,6 @@ export async function loadSystem(): Promise<System> {
   const mmap = libc.func(
     'intptr_t mmap(void *address, size_t length, int protection, int flags, int fd, int64_t at)',
   )
-  const mmapAt = libc.func(
-    'intptr_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t at)',
-  )
-  const munmap = libc.func('int munmap(uintptr_t address, size_t length)')
-  const madvise = libc.func('int madvise(uintptr_t address, size_t length, int advice)')
   const futexCall = libc.func(
     'long syscall(long number, void *word, int operation, int value, void *timeout, void *, int)',
   )
@@ -83,21 +67,6 @@ export async function loadSystem(): Promise<System> {
   const mapped = (what: string, address: number | bigint) => {
     if (Number(address) === -1) throw failed(what)
   }
-  const upToHugePage = (address: number | bigint) =>
-    -Number(BigInt(address) % BigInt(HUGE_PAGE)) & (HUGE_PAGE - 1)
-
-  /** Of a new file: one small page of each becomes the huge one, which costs a fraction of filling it with small ones. */
-  function makeHugePages(descriptor: number, bytes: number): void {
-    ftruncateSync(descriptor, bytes)
-    for (let at = 0; at < bytes; at += HUGE_PAGE) if (fallocate(descriptor, at, SMALL_PAGE) !== 0) return
-    const reserved: number | bigint = mmapAt(0, bytes + HUGE_PAGE, 0, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    if (Number(reserved) === -1) return
-    const address = BigInt(reserved) + BigInt(upToHugePage(reserved))
-    mmapAt(address, bytes, READ_WRITE, MAP_SHARED | MAP_FIXED, descriptor, 0)
-    madvise(address, bytes, MADV_COLLAPSE)
-    munmap(reserved, bytes + HUGE_PAGE)
-  }
-
   const timeout = new BigInt64Array(2)
   const polled = new Int32Array(2)
 
@@ -105,7 +74,6 @@ export async function loadSystem(): Promise<System> {
     createFile(bytes) {
       const descriptor: number = memfdCreate('lockstep', CLOEXEC)
       if (descriptor < 0) throw failed('memfd_create')
-      if (bytes >= HUGE_PAGE) makeHugePages(descriptor, bytes)
       // Takes the memory now: where there is not enough, this is an error here and not a SIGBUS in training.
       const code: number = fallocate(descriptor, 0, bytes)
       if (code !== 0) throw failed(`reserving ${bytes} bytes of shared memory`, code)
@@ -113,10 +81,6 @@ export async function loadSystem(): Promise<System> {
     },
     map(view, descriptor, offset) {
       mapped('mmap', mmap(view, view.length, READ_WRITE, MAP_SHARED | MAP_FIXED, descriptor, offset))
-    },
-    toHugePage: (buffer) => upToHugePage(koffi.address(buffer)),
-    useHugePages(view) {
-      madvise(koffi.address(view), view.length, MADV_COLLAPSE)
     },
     unmap(view) {
       const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

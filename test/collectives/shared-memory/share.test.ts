@@ -2,8 +2,6 @@
  * Arrays that all ranks see, here with all ranks in one process: what they hold, what is done in place, and what happens
  * where memory cannot be shared.
  */
-import { existsSync, readFileSync } from 'node:fs'
-import { release } from 'node:os'
 import { describe, expect, test } from 'vitest'
 import { bytesOf } from '../../../src/collectives/call.js'
 import { REDUCE_OPS } from '../../../src/collectives/communicator.js'
@@ -50,29 +48,6 @@ function fill(data: Float32Array, rank: number): void {
 
 const shareAll = (group: readonly SharedMemoryCommunicator[], data: readonly Float32Array[]) =>
   Promise.all(group.map((rank, i) => rank.share(data[i]!)))
-
-const [major, minor] = release().split('.').map(Number) as [number, number]
-const SETTING = '/sys/kernel/mm/transparent_hugepage/shmem_enabled'
-const hugePages =
-  (major > 6 || (major === 6 && minor >= 1)) &&
-  existsSync(SETTING) &&
-  !readFileSync(SETTING, 'utf8').includes('[deny]')
-
-test.skipIf(!hugePages)('large arrays are seen on huge pages', async () => {
-  const floats = 2 ** 20 + 17
-  const group = await connected(3)
-  const data = arrays(3, floats)
-  expect(await shareAll(group, data)).toEqual(data.map(() => undefined))
-  await Promise.all(group.map((rank, i) => rank.allReduce(data[i]!)))
-  const at = floats - 1
-  const last = [0, 1, 2].reduce((sum, rank) => sum + Math.fround(Math.sin(at + 100 * rank) + 0.5), 0)
-  for (const own of data) expect(own[at]).toBeCloseTo(last, 5)
-  const mappings = readFileSync('/proc/self/smaps', 'utf8').split(/\n(?=[0-9a-f]+-)/)
-  const ours = mappings.filter((each) => each.split('\n')[0]!.includes('memfd:lockstep'))
-  const kib = ours.map((each) => Number(/\n(?:Shmem|File)PmdMapped: *([1-9]\d*) kB/.exec(each)?.[1] ?? 0))
-  expect(Math.max(...kib)).toBeGreaterThanOrEqual(3 * 4096) // all three ranks' arrays, in somebody's windows
-  await Promise.all(group.map((rank) => rank.close()))
-})
 
 describe.each([2, 3, 4, 5])('%i ranks', (size) => {
   test.each([
