@@ -13,12 +13,12 @@ export class OverlappedExchange implements GradientExchange {
   readonly bad = false
   readonly inOrder = false
   private readonly buckets: readonly TensorBucket[]
-  /**
-   * For the stats, which travel in this very thread: whoever is first would wait for the others' until its segment is computed,
-   * and so would all that is called on the same links behind them.
-   */
+  /** For the stats: one rank may send them during its pass and another after it, and calls on the same links keep one order. */
   private readonly aside: Communicator
-  /** For buckets, so that small ones do not travel in this thread, too. */
+  /**
+   * For buckets: in this thread a small one would wait for the other ranks' until its segment is computed, and so would the
+   * large ones behind it.
+   */
   private readonly background: Communicator
   private awaited: Awaited
   private stats: Promise<void> | undefined

@@ -27,8 +27,6 @@ import type { TensorRange } from './optimizers/optimizer.js'
 import type { Sharding, Working } from './zero/level.js'
 import type { Unit } from './zero/units.js'
 
-export { STATS } from './layout.js'
-
 export class Parameters {
   /** The trainable parameters, or this rank's parts of them: what the optimizer updates. */
   readonly trainable: Float32Array

@@ -6,9 +6,9 @@ import { add } from '../../collectives/kernels/kernels.js'
 import type { BatchInputs } from '../batch.js'
 import type { Bucket } from '../buckets.js'
 import { averageOverRanks, type GradientExchange } from '../gradient-exchange.js'
+import { STATS } from '../layout.js'
 import { l2Norm } from '../optimizers/norm.js'
 import { partOf, updatable } from '../optimizers/ranges.js'
-import { STATS } from '../parameters.js'
 import { NOT_FINITE } from '../precision/scaled-engine.js'
 import { notFinite, type StepOutcome, type TrainingStep, type Workplace } from './step.js'
 
@@ -54,7 +54,7 @@ export class AveragedStep implements TrainingStep {
       exchange.made!(positions, { step: number, samples: own.samples })
     }
     // What waits from `accumulate` must be added first.
-    const cuts = this.accumulating ? [] : (exchange.segments?.(segments) ?? [])
+    const cuts = segments === 1 || this.accumulating ? [] : (exchange.segments?.(segments) ?? [])
     const early = cuts.length > 1
     const pass = await passes.run(x, y, early ? { segments: cuts, made } : undefined)
     own ??= pass

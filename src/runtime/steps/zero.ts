@@ -2,7 +2,7 @@
 import { add } from '../../collectives/kernels/kernels.js'
 import type { BatchInputs } from '../batch.js'
 import { averageOverRanks } from '../gradient-exchange.js'
-import { STATS } from '../parameters.js'
+import { STATS } from '../layout.js'
 import type { ScaledEngine } from '../precision/scaled-engine.js'
 import type { Sharding } from '../zero/level.js'
 import { addTo, narrow, widen } from '../zero/part.js'
