@@ -62,7 +62,7 @@ ${rows.join('\n')}
 
 ## Not covered: ${uncovered.length} kernels
 
-(\`tf.broadcastTo\`, \`tf.logSoftmax\`, \`tf.logicalXor\`, \`tf.pool\` and \`tf.linalg.bandPart\` are covered: they call other
+(\`tf.broadcastTo\`, \`tf.logicalXor\`, \`tf.pool\` and \`tf.linalg.bandPart\` are covered: they call other
 kernels than the ones of their names.)
 
 ${uncovered.join(', ')}

@@ -1,13 +1,16 @@
 /**
  * Rewrites a kernel graph into a smaller one that computes the same: duplicate kernels merged, reshape chains cut
- * short, unused kernels dropped; padding, bias and ReLU folded into their convolution. It knows TensorFlow.js kernels, not ONNX.
+ * short, unused kernels dropped; padding, bias and ReLU folded into their convolution, and what makes a log-softmax into one.
+ * It knows TensorFlow.js kernels, not ONNX.
  */
 import type * as tf from '@tensorflow/tfjs-core'
 import { type KernelGraph, type KernelNode, printAttrs, sameShape, sizeOf, type Value } from './graph.js'
+import { logSoftmaxRule } from './log-softmax.js'
 
 /** The simplified graph; `graph` itself is left alone. */
 export function simplify(graph: KernelGraph): KernelGraph {
-  return dropUnused(foldActivations(foldBiases(foldPaddings(foldPooledReLU(mergeDuplicates(graph))))))
+  const folded = foldActivations(foldBiases(foldPaddings(foldPooledReLU(mergeDuplicates(graph)))))
+  return dropUnused(rewrite(folded, logSoftmaxRule()))
 }
 
 /** Replaces values as it walks the nodes in order; a rule returns the value to use instead, or undefined. */

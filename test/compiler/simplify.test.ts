@@ -34,6 +34,8 @@ async function becomes(shapes: readonly number[][], f: TensorFunction): Promise<
   return simplified(shapes, f)
 }
 
+const logSum = (x: tf.Tensor) => tf.log(tf.sum(tf.exp(x), 1, true))
+
 test('the training step of a small MLP, printed', () => {
   const model = sequentialOf(
     layers.dense({ inputShape: [4], units: 3, activation: 'relu' }),
@@ -64,15 +66,7 @@ test('the training step of a small MLP, printed', () => {
     %10 float32[1,3,2] = Reshape(%2) {"shape":[1,3,2]}
     %11 float32[1,5,2] = _FusedMatMul(%9, %10, %3) {"transposeA":false,"transposeB":false,"activation":"linear","leakyreluAlpha":0.2}
     %12 float32[5,2] = Reshape(%11) {"shape":[5,2]}
-    %13 float32[5,1] = Max(%12) {"reductionIndices":[1],"keepDims":true}
-    %14 float32[5,2] = Sub(%12, %13) {}
-    %15 float32[5,2] = Exp(%14) {}
-    %16 float32[5] = Sum(%15) {"axis":[1],"keepDims":false}
-    %17 float32[5] = Log(%16) {}
-    %18 float32[5] = Reshape(%13) {"shape":[5]}
-    %19 float32[5] = Add(%18, %17) {}
-    %20 float32[5,1] = Reshape(%19) {"shape":[5,1]}
-    %21 float32[5,2] = Sub(%12, %20) {}
+    %21 float32[5,2] = LogSoftmax(%12) {"axis":1}
     %22 float32[5,2] = Multiply(%21, %5) {}
     %23 float32[5,2] = Neg(%22) {}
     %24 float32[5] = Sum(%23) {"axis":[1],"keepDims":false}
@@ -174,6 +168,39 @@ describe('simplify', () => {
       'Conv2D',
       'Add',
     ])
+  })
+
+  test('makes one kernel of a log-softmax, as losses and users spell it', async () => {
+    const minusLogSumExp = (x: tf.Tensor) => tf.sub(x, tf.logSumExp(x, -1, true))
+    expect(await becomes([[4, 3]], (x) => tf.logSoftmax(x))).toEqual(['LogSoftmax'])
+    expect(await becomes([[4, 3]], minusLogSumExp)).toEqual(['LogSoftmax'])
+    expect(await becomes([[2, 4, 3]], minusLogSumExp)).toEqual(['LogSoftmax'])
+  })
+
+  test.each<[string, TensorFunction]>([
+    ['over another dimension', (x) => tf.sub(x, tf.logSumExp(x, 0, true))],
+    ['of a row for all', (x) => tf.sub(x, tf.logSumExp(x, -1))],
+    ['of other scores', (x, y) => tf.sub(y!, tf.logSumExp(x, -1, true))],
+    ['with other scores below', (x, y) => tf.sub(tf.sub(x, tf.max(x, 1, true)), logSum(tf.sub(x, y!)))],
+    [
+      'with maxima of others',
+      (x, y) => tf.sub(tf.sub(x, tf.max(y!, 1, true)), logSum(tf.sub(x, tf.max(y!, 1, true)))),
+    ],
+    [
+      'of squares',
+      (x) => tf.sub(x, tf.add(tf.max(x, 1, true), logSum(tf.square(tf.sub(x, tf.max(x, 1, true)))))),
+    ],
+    ['of one maximum', (x) => tf.sub(tf.sub(x, tf.max(x)), logSum(tf.sub(x, tf.max(x))))],
+  ])('leaves what is no log-softmax: %s', (_, f) => {
+    expect(
+      simplified(
+        [
+          [3, 3],
+          [3, 3],
+        ],
+        f,
+      ),
+    ).not.toContain('LogSoftmax')
   })
 
   test("takes ReLU's gradient from its output", () => {

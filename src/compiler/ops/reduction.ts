@@ -90,25 +90,26 @@ const argReduction = (onnx: string): Op => ({
   },
 })
 
-const softmax: Op = {
+const softmax = (onnx: string, axisOf: (attrs: unknown) => number): Op => ({
   inputs: ['logits'],
   dtypes: FLOAT,
   infer: ([x]) => [{ shape: x!.shape, dtype: 'float32' }],
   lower: (b, node) => {
     const [x] = node.inputs as [Value]
-    b.define(node.outputs[0]!, b.add('Softmax', [b.plain(x)], { axis: (node.attrs as tf.SoftmaxAttrs).dim }))
+    b.define(node.outputs[0]!, b.add(onnx, [b.plain(x)], { axis: axisOf(node.attrs) }))
   },
-}
+})
 
 export const reductionOps = {
   All: reduction('ReduceMin', { from: ['bool'], make: reduceBool }),
   Any: reduction('ReduceMax', { from: ['bool'], make: reduceBool }),
   ArgMax: argReduction('ArgMax'),
   ArgMin: argReduction('ArgMin'),
+  LogSoftmax: softmax('LogSoftmax', (attrs) => (attrs as tf.LogSoftmaxAttrs).axis),
   Max: reduction('ReduceMax', { from: NUMERIC }),
   Mean: reduction('ReduceMean', { to: 'float32' }),
   Min: reduction('ReduceMin', { from: NUMERIC }),
   Prod: reduction('ReduceProd', { from: NUMERIC }),
-  Softmax: softmax,
+  Softmax: softmax('Softmax', (attrs) => (attrs as tf.SoftmaxAttrs).dim),
   Sum: reduction('ReduceSum', { from: NUMERIC }),
 } satisfies Record<string, Op>
