@@ -3,7 +3,7 @@
  * each, linked at 1 Gbit/s or 100 Mbit/s: PyTorch DDP (Gloo) beside Lockstep, exact and compressed. As root, with iproute2.
  *
  *   npm run -s bench:hosts -- [--hosts 2,4] [--models cnn,gpt,resnet18] [--rates 1gbit,100mbit] [--only NAME,NAME]
- *     [--milliseconds 1000] [--peers DIR] [--save]
+ *     [--milliseconds 1000] [--peers DIR] [--save NAME]
  *
  * Efficiency is the speed against as many ranks that compute at the same time and exchange nothing, each against its own: so
  * ranks that share this machine's cores are not held against the network. With --peers, DIR/torch_step.py has PyTorch's models,
@@ -76,7 +76,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
     milliseconds: { type: 'string', default: '1000' },
     peers: { type: 'string' },
-    save: { type: 'boolean', default: false },
+    save: { type: 'string' },
   },
 })
 const reason = whyNot()
@@ -128,7 +128,7 @@ const table = rows.map(({ model, hosts, rate, contender, bytesPerStep, ...row })
 ])
 console.log(formatTable([head, ...table]).join('\n'))
 const command = `npm run -s bench:hosts -- ${process.argv.slice(2).join(' ')}`
-if (values.save) saveResult('hosts', { ...circumstances(command), rows })
+if (values.save !== undefined) saveResult(values.save, { ...circumstances(command), rows })
 process.exit(0)
 
 /** All contenders at all rates, each between two measurements of those who compute alone. */
