@@ -10,7 +10,7 @@ import { int4 } from '../src/collectives/compression/codecs/int4.js'
 import { int8 } from '../src/collectives/compression/codecs/int8.js'
 import { sign } from '../src/collectives/compression/codecs/sign.js'
 import { floatsAndBytes } from '../src/collectives/compression/room.js'
-import { largest, roomFor } from '../src/collectives/compression/select.js'
+import { roomFor, Selection } from '../src/collectives/compression/select.js'
 import { formatTable } from '../src/observe/table.js'
 import { circumstances, rounded, saveResult } from './record.js'
 
@@ -53,8 +53,13 @@ const rows = [float16, bfloat16, int8, int4, sign].map((codec: Codec) => {
   }
 })
 const words = ({ buffer, byteOffset, length }: Uint8Array) => new Uint32Array(buffer, byteOffset, length / 4)
-const room = { values: found, positions: words(positions), counts: words(counts) }
-const topkMs = rounded(milliseconds(() => largest(gradient, k, room)))
+const selection = new Selection({ values: found, positions: words(positions), counts: words(counts) })
+const select = () => {
+  selection.begin(ELEMENTS, k)
+  selection.look(gradient, 0)
+  selection.largest(gradient, k)
+}
+const topkMs = rounded(milliseconds(select))
 const copyGiBs = gibPerSecond(milliseconds(() => restored.set(gradient)))
 
 const head = ['codec', 'compress GiB/s', 'decompress GiB/s', 'zero and accumulate GiB/s']

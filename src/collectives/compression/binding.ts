@@ -27,8 +27,10 @@ interface Exports {
   ): void
   compact(
     positions: number,
+    values: number,
     src: number,
     length: number,
+    first: number,
     threshold: number,
     ties: number,
     most: number,

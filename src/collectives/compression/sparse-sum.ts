@@ -1,6 +1,6 @@
 /**
  * Sums of the largest elements of every tensor: each rank picks its own, all gather what everybody picked, and each adds
- * that up in rank order. A rank sends W - 1 times its picks, a position of 4 bytes and a value each.
+ * that up in rank order. A rank sends W - 1 times its picks, a position of one to two bytes and a value each.
  *
  * What is not sent is kept and added to the next step's gradient (Stich et al. 2018). With momentum this is Deep Gradient
  * Compression (Lin et al. 2018): velocities are what is kept and sent, since momentum on a sparse sum would be wrong.
@@ -11,7 +11,8 @@ import { bytesOf, type Codec, wholeBlocks } from './codec.js'
 import { type CompressedSum, type Moment, sizeOf, type TensorShape } from './compressor.js'
 import { accelerate } from './elementwise.js'
 import { BLOCK_FLOATS, eachBlock, floatsAndBytes } from './room.js'
-import { largest, type Room, roomFor } from './select.js'
+import { type Picks, roomFor, Selection } from './select.js'
+import { packPositions, positionBytes, unpackPositions } from './sorted-positions.js'
 
 export interface SparseOptions {
   /** Share of each tensor's elements that is sent at step 1, 2, …; at least one element always is. */
@@ -32,6 +33,7 @@ export interface SparseOptions {
 interface Part {
   readonly start: number
   readonly end: number
+  readonly selection: Selection
 }
 
 export class SparseSum implements CompressedSum {
@@ -42,11 +44,12 @@ export class SparseSum implements CompressedSum {
   /** What has not been sent yet. */
   private readonly kept: Float32Array
   private readonly velocity: Float32Array | undefined
+  /** Picks of one rank. */
+  private readonly positions: Uint32Array
   private readonly picked: Float32Array
-  /** This rank's picks, positions before values, and then all ranks'. */
+  /** This rank's picks as they travel, positions behind values, and then all ranks'. */
   private readonly message: Uint8Array
   private readonly messages: Uint8Array
-  private readonly room: Room
 
   constructor(
     private readonly options: SparseOptions,
@@ -54,29 +57,30 @@ export class SparseSum implements CompressedSum {
     private readonly size: number,
   ) {
     const { codec, momentum, feedback } = options
-    let total = 0
-    this.parts = tensors.map((tensor) => {
-      const start = total
-      total += sizeOf(tensor)
-      return { start, end: total }
-    })
-    const most = this.picks(1) // a warm-up sends most at the first step
+    const sizes = tensors.map(sizeOf)
+    const total = sumOf(sizes)
+    const most = sizes.map((length) => picksOf(length, options.ratioAt(1))) // a warm-up sends most at the first step
     const picks = wholeBlocks(codec, sumOf(most))
-    const candidates = Math.max(...this.parts.map(({ start, end }, i) => roomFor(end - start, most[i]!)))
-    const messageBytes = 4 * picks + bytesOf(codec, picks)
+    const candidates = Math.max(...sizes.map((length, i) => roomFor(length, most[i]!)))
+    const messageBytes = bytesOf(codec, picks) + positionBytes(picks, total)
     const { floats, bytes } = floatsAndBytes(
       [Math.min(total, BLOCK_FLOATS), total, picks, candidates, momentum > 0 ? total : 0],
-      [messageBytes, size * messageBytes, 4 * candidates, 4 * 2048],
+      [4 * picks, messageBytes, size * messageBytes, 4 * candidates, 4 * 2048],
     )
-    const [block, kept, picked, found, velocity] = floats as [Float32Array, ...Float32Array[]]
-    const [message, messages, positions, counts] = bytes as [Uint8Array, ...Uint8Array[]]
+    const [block, kept, picked, values, velocity] = floats as [Float32Array, ...Float32Array[]]
+    const [pickedAt, message, messages, positions, counts] = bytes as [Uint8Array, ...Uint8Array[]]
+    const room = { values: values!, positions: words(positions!), counts: words(counts!) }
+    this.parts = sizes.map((length, i) => {
+      const start = sumOf(sizes.slice(0, i))
+      return { start, end: start + length, selection: new Selection(room) }
+    })
     this.block = block
     this.kept = kept!
+    this.positions = words(pickedAt!)
     this.picked = picked!
     this.velocity = momentum > 0 ? velocity : undefined
-    this.message = message
+    this.message = message!
     this.messages = messages!
-    this.room = { values: found!, positions: words(positions!), counts: words(counts!) }
     this.state = {
       ...(feedback && { kept: this.kept }),
       ...(this.velocity && { velocity: this.velocity }),
@@ -84,59 +88,78 @@ export class SparseSum implements CompressedSum {
   }
 
   async sum(links: Communicator, tensors: readonly Float32Array[], { step, samples }: Moment): Promise<void> {
-    const { kept, size, options } = this
+    const { kept, size, options, parts } = this
     const excess = options.clipNorm > 0 ? norm(tensors) / (options.clipNorm * Math.sqrt(size) * samples) : 0
     if (!options.feedback) kept.fill(0)
-    for (const [i, tensor] of tensors.entries()) this.keep(tensor, this.parts[i]!.start, excess)
-    const counts = this.picks(step)
-    const message = this.take(counts)
+    const ratio = options.ratioAt(step)
+    const counts = parts.map(({ start, end }) => picksOf(end - start, ratio))
+    const picks = this.picks(counts)
+    let at = 0
+    for (const [i, part] of parts.entries()) {
+      this.pick(tensors[i]!, part, excess, picks, at, counts[i]!)
+      at += counts[i]!
+    }
+    const message = this.pack(picks)
     const all = this.messages.subarray(0, size * message.length)
-    all.set((await links.allGather(message)) as Uint8Array)
-    for (const tensor of tensors) tensor.fill(0)
-    for (let rank = 0; rank < size; rank++) {
-      this.addPicks(tensors, counts, all.subarray(rank * message.length, (rank + 1) * message.length))
+    await links.allGather(message, undefined, all)
+    for (let from = 0; from < all.length; from += message.length) {
+      this.unpack(picks, all.subarray(from, from + message.length))
+      this.addPicks(tensors, counts, picks)
     }
   }
 
-  /** Adds a gradient, divided by `excess` if that is above 1, to what is kept of it from `at` on. */
-  private keep(gradient: Float32Array, at: number, excess: number): void {
-    const { kept, velocity, options } = this
-    eachBlock(gradient, this.block, (part, start) => {
-      const of = (array: Float32Array) => array.subarray(at + start, at + start + part.length)
+  /** Moves a gradient, divided by `excess` if that is above 1, to what is kept of it, and finds the largest elements of that. */
+  private pick(
+    gradient: Float32Array,
+    { start, end, selection }: Part,
+    excess: number,
+    { positions, values }: Picks,
+    at: number,
+    count: number,
+  ): void {
+    const { velocity, options } = this
+    const kept = this.kept.subarray(start, end)
+    selection.begin(kept.length, count)
+    eachBlock(gradient, this.block, (part, from) => {
+      const to = from + part.length
+      const own = kept.subarray(from, to)
+      gradient.fill(0, from, to)
       if (excess > 1) divide(part, excess)
-      if (velocity) accelerate(of(velocity), of(kept), part, options.momentum)
-      else add(of(kept), part)
+      if (velocity) accelerate(velocity.subarray(start + from, start + to), own, part, options.momentum)
+      else add(own, part)
+      selection.look(own, from)
     })
+    const found = selection.largest(kept, count)
+    for (let i = 0; i < count; i++) positions[at + i] = start + found.positions[i]!
+    values.set(found.values, at)
   }
 
-  /** How many elements of each tensor are sent at `step`. */
-  private picks(step: number): number[] {
-    const ratio = this.options.ratioAt(step)
-    return this.parts.map(({ start, end }) => Math.max(1, Math.round(ratio * (end - start))))
-  }
-
-  /** Moves the largest elements out of `kept`, as far as they are not lost in the codec's rounding, into a message. */
-  private take(counts: readonly number[]): Uint8Array {
-    const { kept, velocity, options } = this
-    const [positions, values, codes] = this.open(this.message, sumOf(counts))
-    let at = 0
-    this.parts.forEach(({ start, end }, i) => {
-      const tensor = kept.subarray(start, end)
-      for (const position of largest(tensor, counts[i]!, this.room)) {
-        positions[at] = start + position
-        values[at++] = tensor[position]!
-      }
-    })
+  /** Takes picks out of what is kept, as far as they are not lost in the codec's rounding, and packs them into a message. */
+  private pack({ positions, values }: Picks): Uint8Array {
+    const { kept, velocity, message, options } = this
+    const codes = message.subarray(0, bytesOf(options.codec, values.length))
+    values.fill(0, positions.length)
     options.codec.compress(codes, values)
     options.codec.decompress(values, codes)
     for (let i = 0; i < positions.length; i++) kept[positions[i]!]! -= values[i]!
     if (velocity) for (const position of positions) velocity[position] = 0
-    return this.message.subarray(0, 4 * positions.length + codes.length)
+    const packed = message.subarray(0, codes.length + positionBytes(positions.length, kept.length))
+    packPositions(packed.subarray(codes.length), positions, kept.length)
+    return packed
   }
 
-  private addPicks(tensors: readonly Float32Array[], counts: readonly number[], message: Uint8Array): void {
-    const [positions, values, codes] = this.open(message, sumOf(counts))
-    this.options.codec.decompress(values, codes)
+  private unpack({ positions, values }: Picks, message: Uint8Array): void {
+    const { codec } = this.options
+    const codes = message.subarray(0, bytesOf(codec, values.length))
+    codec.decompress(values, codes)
+    unpackPositions(positions, message.subarray(codes.length), this.kept.length)
+  }
+
+  private addPicks(
+    tensors: readonly Float32Array[],
+    counts: readonly number[],
+    { positions, values }: Picks,
+  ): void {
     let at = 0
     for (const [i, tensor] of tensors.entries()) {
       const { start } = this.parts[i]!
@@ -144,12 +167,13 @@ export class SparseSum implements CompressedSum {
     }
   }
 
-  /** A message of `count` picks: their positions, room for their values (whole blocks), and these as they travel. */
-  private open(message: Uint8Array, count: number): [Uint32Array, Float32Array, Uint8Array] {
-    const values = this.picked.subarray(0, wholeBlocks(this.options.codec, count))
-    values.fill(0, count)
-    const codes = message.subarray(4 * count, 4 * count + bytesOf(this.options.codec, values.length))
-    return [words(message).subarray(0, count), values, codes]
+  /** Room for so many of each tensor, and for their values as whole blocks of the codec. */
+  private picks(counts: readonly number[]): Picks {
+    const count = sumOf(counts)
+    return {
+      positions: this.positions.subarray(0, count),
+      values: this.picked.subarray(0, wholeBlocks(this.options.codec, count)),
+    }
   }
 }
 
@@ -158,5 +182,7 @@ const norm = (tensors: readonly Float32Array[]) =>
 
 const words = ({ buffer, byteOffset, length }: Uint8Array) =>
   new Uint32Array(buffer, byteOffset, Math.floor(length / 4))
+
+const picksOf = (length: number, ratio: number) => Math.max(1, Math.round(ratio * length))
 
 const sumOf = (counts: readonly number[]) => counts.reduce((sum, count) => sum + count, 0)
