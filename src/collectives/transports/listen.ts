@@ -10,7 +10,7 @@ import { UnixDoor } from './unix.js'
 const DOORS: Readonly<Record<TransportKind, (options: MeshOptions) => Door | Promise<Door>>> = {
   tcp: (options) => new TcpDoor(options, options.streams),
   // Loaded for those who need it: few do, and a rank and its thread would each wait for `ws` and Node's HTTP.
-  ws: async (options) => new (await import('./websocket.js')).WebSocketDoor(options),
+  ws: async (options) => new (await import('./websocket.js')).WebSocketDoor(options, options.streams),
   // Does not leave the host.
   unix: ({ token, streams }) => new UnixDoor({ token }, streams),
 }

@@ -4,6 +4,7 @@
  * (socket-calls.ts), large blocks are sent and received by those, and streams only wait.
  */
 import type { AddressInfo, ListenOptions, NetConnectOpts, Server, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { connected, createListener, dial, type Protection } from '../wire/tls.js'
 import { type Door, LINGER_MS, type Receiving, type Sending } from './link.js'
 import type { Address } from './mesh.js'
@@ -60,7 +61,7 @@ export class TcpDoor implements Door {
   }
 }
 
-class TcpReceiving implements Receiving {
+export class TcpReceiving implements Receiving {
   readonly stream: Socket
   readonly #buffer = Buffer.allocUnsafeSlow(READ_BYTES)
   readonly #calls: SocketCalls | undefined
@@ -129,21 +130,24 @@ interface Letter {
   readonly left: () => void
 }
 
-class TcpSending implements Sending {
-  readonly stream: Socket
+export class TcpSending implements Sending {
+  readonly stream: Duplex
+  readonly #socket: Socket
   readonly #calls: SocketCalls | undefined
   /** The stream has something that the socket did not take. What comes after it waits here. */
   #stalled = false
   #queue: Letter[] = []
 
-  constructor(socket: Socket, calls: SocketCalls | undefined) {
-    this.stream = socket
+  /** `stream`: for the handshake. */
+  constructor(socket: Socket, calls: SocketCalls | undefined, stream: Duplex = socket) {
+    this.stream = stream
+    this.#socket = socket
     this.#calls = calls
   }
 
   start(closed: () => void): void {
-    this.stream.on('error', () => {}) // 'close' follows
-    this.stream.on('close', closed)
+    this.#socket.on('error', () => {}) // 'close' follows
+    this.#socket.on('close', closed)
     this.stream.resume()
   }
 
@@ -154,7 +158,7 @@ class TcpSending implements Sending {
   }
 
   #send(calls: SocketCalls, { header, payload, left }: Letter): void {
-    const descriptor = descriptorOf(this.stream)
+    const descriptor = descriptorOf(this.#socket)
     const sent = descriptor === undefined ? 0 : calls.write(descriptor, header, payload)
     if (sent === header.length + payload.length) {
       left()
@@ -169,38 +173,38 @@ class TcpSending implements Sending {
   }
 
   #stream(header: Uint8Array, payload: Uint8Array, left: () => void): void {
-    const { stream } = this
-    if (!stream.writable) queueMicrotask(left)
-    else if (payload.length === 0) stream.write(header, left)
-    else if (header.length === 0) stream.write(payload, left)
+    const socket = this.#socket
+    if (!socket.writable) queueMicrotask(left)
+    else if (payload.length === 0) socket.write(header, left)
+    else if (header.length === 0) socket.write(payload, left)
     else {
-      stream.cork()
-      stream.write(header)
-      stream.write(payload, left)
-      stream.uncork()
+      socket.cork()
+      socket.write(header)
+      socket.write(payload, left)
+      socket.uncork()
     }
   }
 
   end(): Promise<void> {
-    const { stream } = this
+    const socket = this.#socket
     for (const { header, payload, left } of this.#queue.splice(0)) this.#stream(header, payload, left)
     return new Promise((resolve) => {
-      if (stream.destroyed) return resolve()
+      if (socket.destroyed) return resolve()
       const timer = setTimeout(resolve, LINGER_MS)
       const done = () => {
         clearTimeout(timer)
         resolve()
       }
-      stream.once('finish', done).once('close', done)
-      stream.end()
+      socket.once('finish', done).once('close', done)
+      socket.end()
     })
   }
 
   unref(): void {
-    this.stream.unref()
+    this.#socket.unref()
   }
 
   destroy(): void {
-    this.stream.destroy()
+    this.#socket.destroy()
   }
 }

@@ -1,51 +1,69 @@
 /**
- * WebSocket connections through an HTTP upgrade, so that a proxy may stand between two ranks. What they carry is the same
- * stream of bytes as over TCP: messages mean nothing, and none is longer than a block.
+ * WebSocket connections through an HTTP upgrade, so that a proxy may stand between two ranks. Behind the upgrade they are TCP
+ * connections (tcp.ts) with a frame's header before each write. What they carry is the same stream of bytes: messages mean
+ * nothing. `ws` upgrades what comes and reads what clients send, which is little.
  *
  * The receiver dials, because what a client sends is masked byte by byte and what a server sends is not. No compression:
  * gradients do not compress, and it costs more than the network.
  */
-import { createServer, type RequestListener, type Server } from 'node:http'
+import { createHash, randomBytes } from 'node:crypto'
+import { createServer, type RequestListener, request, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
+import { type AddressInfo, isIP, type Socket } from 'node:net'
 import { Duplex } from 'node:stream'
-import type { TLSSocket } from 'node:tls'
-import { type RawData, WebSocket, WebSocketServer } from 'ws'
+import { TLSSocket } from 'node:tls'
+import { createWebSocketStream, type WebSocket, WebSocketServer } from 'ws'
 import { LockstepError } from '../../errors.js'
-import { BLOCK_BYTES } from '../wire/frame.js'
-import { diallerOptions, explained, isTrusted, listenerOptions, type Protection } from '../wire/tls.js'
-import { type Door, LINGER_MS, type Receiving, type Sending } from './link.js'
+import { HEADER_BYTES } from '../wire/frame.js'
+import { connected, explained, isTrusted, listenerOptions, type Protection } from '../wire/tls.js'
+import {
+  encodeFrame,
+  encodeMasked,
+  FrameReader,
+  LONGEST_HEADER_BYTES,
+  OPCODES,
+} from '../wire/websocket-frame.js'
+import type { Door, Receiving, Sending } from './link.js'
 import type { Address } from './mesh.js'
-import { loadSocketCalls } from './socket-calls.js'
+import { loadSocketCalls, type SocketCalls } from './socket-calls.js'
+import { TcpReceiving, TcpSending } from './tcp.js'
 
 const PATH = '/lockstep'
-/** Up to this size a payload is copied behind its header: one message instead of two. */
-const JOINED_BYTES = 4096
-/** How long an HTTP request may take to come in. */
+/** RFC 6455 §1.3. */
+const ACCEPT_GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
+/** How long an HTTP request may take to come in, and its answer. */
 const REQUEST_MS = 5000
-const OPTIONS = { perMessageDeflate: false, maxPayload: BLOCK_BYTES, skipUTF8Validation: true }
+/** `maxPayload`: of the handshake's messages. */
+const UPGRADES = { path: PATH, perMessageDeflate: false, autoPong: false, maxPayload: 4096 }
+const NOTHING = new Uint8Array(0)
 
 export class WebSocketDoor implements Door {
   readonly #protection: Protection
+  readonly #bare: boolean
   #server: Server | undefined
+  #calls: SocketCalls | undefined
 
-  constructor(protection: Protection) {
+  /** `streams`: does without system calls. */
+  constructor(protection: Protection, streams = false) {
     this.#protection = protection
+    this.#bare = streams
   }
 
   async open(host: string, come: (sending: Sending) => void): Promise<Address> {
-    const calls = await loadSocketCalls()
+    const calls = this.#bare ? undefined : await loadSocketCalls()
     const timeouts = {
       headersTimeout: REQUEST_MS,
       requestTimeout: REQUEST_MS,
       connectionsCheckingInterval: 1000,
     }
     const { tls, token } = this.#protection
+    // What is encrypted has to go through the stream.
+    if (tls === undefined) this.#calls = calls
     const server = tls
       ? createTlsServer({ ...timeouts, ...listenerOptions(tls, token) }, answer)
       : createServer(timeouts, answer)
     this.#server = server
-    const upgrades = new WebSocketServer({ noServer: true, path: PATH, ...OPTIONS })
+    const upgrades = new WebSocketServer({ noServer: true, ...UPGRADES })
     server.on('upgrade', (request, socket, head) => {
       const isStranger = tls !== undefined && !isTrusted(request.socket as TLSSocket, tls)
       if (isStranger || upgrades.shouldHandle(request) === false) {
@@ -55,7 +73,7 @@ export class WebSocketDoor implements Door {
       upgrades.handleUpgrade(request, socket, head, (ws) => {
         request.socket.setNoDelay(true)
         calls?.unpace(request.socket)
-        come(new WebSocketSending(ws, request.socket))
+        come(new WebSocketSending(request.socket, this.#calls, ws))
       })
     })
     return new Promise((resolve, reject) => {
@@ -67,19 +85,12 @@ export class WebSocketDoor implements Door {
     })
   }
 
-  dial({ host, port }: Address): Promise<Receiving> {
-    const name = host.includes(':') ? `[${host}]` : host
-    const { tls, token } = this.#protection
-    const [scheme, options] = tls ? ['wss', diallerOptions(tls, token)] : ['ws', {}]
-    const ws = new WebSocket(`${scheme}://${name}:${port}${PATH}`, {
-      ...options,
-      handshakeTimeout: REQUEST_MS,
-      ...OPTIONS,
-    })
-    return new Promise((resolve, reject) => {
-      const receiving = new WebSocketReceiving(ws)
-      ws.once('open', () => resolve(receiving)).once('error', (error) => reject(explained(error)))
-    })
+  async dial(address: Address): Promise<Receiving> {
+    const { host } = address
+    const where = { ...address, ...(isIP(host) === 0 && { servername: host }) }
+    const connection = new TcpReceiving(where, this.#protection, this.#calls)
+    await connected(connection.stream, REQUEST_MS)
+    return upgraded(connection, address)
   }
 
   close(): void {
@@ -92,126 +103,143 @@ const answer: RequestListener = (_, response) => {
   response.writeHead(426, { connection: 'close', upgrade: 'websocket' }).end('a WebSocket is expected here\n')
 }
 
-/** A connection as a stream, for the handshake. */
-class HandshakeStream extends Duplex {
-  readonly #ws: WebSocket
-  readonly #take = (data: RawData) => {
-    for (const piece of data as Buffer[]) this.push(piece)
+/** The client's half of an upgrade. The connection is destroyed where it is refused. */
+function upgraded(connection: TcpReceiving, address: Address): Promise<Receiving> {
+  const key = randomBytes(16).toString('base64')
+  const accept = createHash('sha1')
+    .update(key + ACCEPT_GUID)
+    .digest('base64')
+  const headers = {
+    connection: 'Upgrade',
+    upgrade: 'websocket',
+    'sec-websocket-version': '13',
+    'sec-websocket-key': key,
   }
-
-  constructor(ws: WebSocket) {
-    super()
-    this.#ws = ws
-    ws.binaryType = 'fragments' // as they were read, not joined
-    ws.on('message', this.#take)
-    ws.on('close', () => this.destroy())
-    ws.on('error', (error) => this.destroy(new LockstepError(error.message, { cause: error })))
-    this.on('error', () => {}) // whoever listens to the WebSocket is told
-  }
-
-  /** What has come and nobody has read; nothing more comes. */
-  rest(): Buffer[] {
-    this.#ws.off('message', this.#take)
-    const pieces: Buffer[] = []
-    for (let piece = this.read(); piece !== null; piece = this.read()) pieces.push(piece)
-    return pieces
-  }
-
-  override _read(): void {}
-
-  override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
-    this.#ws.send(chunk, done)
-  }
-
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#ws.terminate()
-    done(error)
-  }
+  const { stream: socket } = connection
+  return new Promise((resolve, reject) => {
+    const fail = (error: Error) => {
+      socket.destroy()
+      reject(socket instanceof TLSSocket ? explained(error) : error)
+    }
+    request({ ...address, path: PATH, headers, timeout: REQUEST_MS, createConnection: () => socket })
+      .on('upgrade', ({ headers }, _, head) => {
+        socket.setTimeout(0)
+        if (headers['sec-websocket-accept'] !== accept) fail(new LockstepError('it is no WebSocket server'))
+        else resolve(new WebSocketReceiving(connection, head))
+      })
+      .on('response', ({ statusCode }) => {
+        fail(new LockstepError(`it answered ${statusCode}, expected 101 and a WebSocket`))
+      })
+      .on('timeout', () => fail(new LockstepError(`it did not answer within ${REQUEST_MS / 1000} s`)))
+      .on('error', fail)
+      .end()
+  })
 }
 
 class WebSocketReceiving implements Receiving {
-  readonly stream: HandshakeStream
-  readonly #ws: WebSocket
-  #socket: Socket | undefined
+  /** What messages carry, and what is written as such. */
+  readonly stream: Duplex
+  readonly #connection: TcpReceiving
+  readonly #frames: FrameReader
+  /** For both headers, the frame's and the block's, when a block is read to where it is wanted. */
+  readonly #headers = new Uint8Array(LONGEST_HEADER_BYTES + HEADER_BYTES)
+  readonly #take = (bytes: Uint8Array) => {
+    try {
+      this.#frames.take(bytes)
+    } catch (error) {
+      if (!(error instanceof LockstepError)) throw error
+      this.#connection.stream.destroy(error)
+    }
+  }
+  #deliver = (bytes: Uint8Array): void => {
+    if (!this.stream.push(bytes)) this.#connection.stream.pause()
+  }
 
-  constructor(ws: WebSocket) {
-    this.#ws = ws
-    this.stream = new HandshakeStream(ws)
-    ws.once('upgrade', ({ socket }) => {
-      this.#socket = socket
+  /** `head`: what came behind the answer to the upgrade. */
+  constructor(connection: TcpReceiving, head: Buffer) {
+    const { stream: socket } = connection
+    this.#connection = connection
+    this.#frames = new FrameReader({
+      payload: (bytes) => this.#deliver(bytes),
+      control: (opcode, payload) => this.#answer(opcode, payload),
     })
+    this.stream = new Duplex({
+      read: () => void socket.resume(),
+      write: (chunk, _, done) => socket.write(masked(OPCODES.binary, chunk), done),
+      destroy(error, done) {
+        socket.destroy()
+        done(error)
+      },
+    })
+    this.stream.on('error', () => {}) // 'close' follows
+    socket.unshift(head)
+    socket
+      .on('data', this.#take)
+      .on('error', (error) => this.stream.destroy(error))
+      .on('close', () => this.stream.destroy())
   }
 
   start(
     deliver: (bytes: Uint8Array) => void,
-    _space: () => Uint8Array | undefined,
+    space: () => Uint8Array | undefined,
     closed: (reason: string) => void,
   ): void {
-    const ws = this.#ws
-    for (const early of this.stream.rest()) deliver(early)
-    ws.on('message', (data) => {
-      for (const piece of data as Buffer[]) deliver(piece)
-    })
-    ws.on('error', (error) => closed(`its connection failed (${error.message})`))
-    ws.on('close', () => closed('its connection closed'))
-    if (ws.readyState === ws.CLOSED) queueMicrotask(() => closed('its connection closed'))
+    const { stream } = this
+    for (let early = stream.read(); early !== null; early = stream.read()) deliver(early)
+    this.#connection.stream.off('data', this.#take)
+    this.#deliver = deliver
+    this.#connection.start(this.#take, () => this.#spaceIn(space()), closed)
   }
 
-  unref(): void {
-    this.#socket?.unref()
+  /** Where the next bytes of the connection are wanted, if those of the messages are wanted at `space`. */
+  #spaceIn(space: Uint8Array | undefined): Uint8Array | undefined {
+    const { left } = this.#frames
+    return space && (left > 0 ? space.subarray(0, left) : this.#headers)
   }
 
-  destroy(): void {
-    this.#ws.terminate()
-  }
-}
-
-class WebSocketSending implements Sending {
-  readonly stream: HandshakeStream
-  readonly #ws: WebSocket
-  readonly #socket: Socket
-
-  constructor(ws: WebSocket, socket: Socket) {
-    this.#ws = ws
-    this.#socket = socket
-    this.stream = new HandshakeStream(ws)
-  }
-
-  start(closed: () => void): void {
-    this.stream.rest()
-    this.#ws.on('close', closed)
-  }
-
-  write(header: Uint8Array, payload: Uint8Array, left: () => void): void {
-    const ws = this.#ws
-    const sent = () => queueMicrotask(left) // a link that is gone says so at once
-    if (payload.length <= JOINED_BYTES) ws.send(Buffer.concat([header, payload]), sent)
-    else {
-      this.#socket.cork() // one system call for both
-      ws.send(header)
-      ws.send(payload, sent)
-      this.#socket.uncork()
+  #answer(opcode: number, payload: Uint8Array): void {
+    const { stream: socket } = this.#connection
+    if (opcode === OPCODES.close) {
+      socket.write(masked(OPCODES.close, payload))
+      socket.destroySoon()
+    } else if (opcode === OPCODES.ping && !socket.writableNeedDrain) {
+      socket.write(masked(OPCODES.pong, payload)) // who pings and never reads gets no more
     }
   }
 
-  end(): Promise<void> {
-    const ws = this.#ws
-    return new Promise((resolve) => {
-      if (ws.readyState === ws.CLOSED) return resolve()
-      const timer = setTimeout(resolve, LINGER_MS)
-      ws.once('close', () => {
-        clearTimeout(timer)
-        resolve()
-      })
-      ws.close() // behind all that was sent
-    })
-  }
-
   unref(): void {
-    this.#socket.unref()
+    this.#connection.unref()
   }
 
   destroy(): void {
-    this.#ws.terminate()
+    this.#connection.destroy()
+  }
+}
+
+function masked(opcode: number, payload: Uint8Array): Uint8Array {
+  return encodeMasked(opcode, payload, randomBytes(4))
+}
+
+class WebSocketSending extends TcpSending {
+  constructor(socket: Socket, calls: SocketCalls | undefined, ws: WebSocket) {
+    super(socket, calls, createWebSocketStream(ws))
+    let isWaiting = false
+    // One at a time: they are written behind all blocks, by nobody else than those are.
+    ws.on('ping', (payload) => {
+      if (isWaiting) return
+      isWaiting = true
+      super.write(encodeFrame(OPCODES.pong, payload), NOTHING, () => {
+        isWaiting = false
+      })
+    })
+  }
+
+  override write(header: Uint8Array, payload: Uint8Array, left: () => void): void {
+    super.write(encodeFrame(OPCODES.binary, header, header.length + payload.length), payload, left)
+  }
+
+  override end(): Promise<void> {
+    super.write(encodeFrame(OPCODES.close, NOTHING), NOTHING, () => {})
+    return super.end()
   }
 }
