@@ -3,7 +3,7 @@
  */
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server } from 'node:net'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import type { Sending } from '../../src/collectives/transports/link.js'
 import type { Address } from '../../src/collectives/transports/mesh.js'
@@ -14,6 +14,7 @@ const never = () => undefined
 
 const servers: { close(): unknown }[] = []
 afterEach(() => {
+  vi.useRealTimers()
   for (const server of servers.splice(0)) server.close()
 })
 
@@ -127,6 +128,13 @@ test.each<[string, string, RegExp]>([
   const server = createServer((socket) => socket.once('data', () => socket.end(answer)))
   const address = await addressOf(server.listen(0, '127.0.0.1'))
   await expect(door().dial(address)).rejects.toThrow(message)
+})
+
+test('no answer is waited for without end', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  const server = createServer((socket) => socket.on('data', () => vi.advanceTimersByTime(5000)))
+  const address = await addressOf(server.listen(0, '127.0.0.1'))
+  await expect(door().dial(address)).rejects.toThrow('it did not answer within 5 s')
 })
 
 test.each(['127.0.0.1', '::1'])(

@@ -118,19 +118,21 @@ function upgraded(connection: TcpReceiving, address: Address): Promise<Receiving
   const { stream: socket } = connection
   return new Promise((resolve, reject) => {
     const fail = (error: Error) => {
+      clearTimeout(timer)
       socket.destroy()
       reject(socket instanceof TLSSocket ? explained(error) : error)
     }
-    request({ ...address, path: PATH, headers, timeout: REQUEST_MS, createConnection: () => socket })
+    const late = () => fail(new LockstepError(`it did not answer within ${REQUEST_MS / 1000} s`))
+    const timer = setTimeout(late, REQUEST_MS)
+    request({ ...address, path: PATH, headers, createConnection: () => socket })
       .on('upgrade', ({ headers }, _, head) => {
-        socket.setTimeout(0)
+        clearTimeout(timer)
         if (headers['sec-websocket-accept'] !== accept) fail(new LockstepError('it is no WebSocket server'))
         else resolve(new WebSocketReceiving(connection, head))
       })
       .on('response', ({ statusCode }) => {
         fail(new LockstepError(`it answered ${statusCode}, expected 101 and a WebSocket`))
       })
-      .on('timeout', () => fail(new LockstepError(`it did not answer within ${REQUEST_MS / 1000} s`)))
       .on('error', fail)
       .end()
   })
