@@ -41,7 +41,7 @@ export class CompressedExchange implements GradientExchange {
   /** The stats and small tensors, in the buffer and packed. */
   private readonly small: readonly Float32Array[]
   private readonly packed: Float32Array
-  /** Of what has set out before all ranks have agreed on this step. */
+  /** Everything sets out before all ranks have agreed on this step. */
   private readonly remembered = new Map<Float32Array, Float32Array>()
   private readonly plan: readonly TensorBucket[]
   private awaited: Awaited
@@ -92,7 +92,6 @@ export class CompressedExchange implements GradientExchange {
     this.open()
     for (const [i, part] of this.parts.entries()) {
       if (this.sums[i] !== undefined || !this.awaited.isComplete(i)) continue
-      for (const data of Object.values(part.sum.state)) this.remember(data)
       this.check(part)
       this.begin(i, moment)
     }
@@ -101,17 +100,19 @@ export class CompressedExchange implements GradientExchange {
   async *sum(moment: Moment): AsyncGenerator<Bucket> {
     const { parts, small, packed, stats } = this
     this.open()
-    for (const [i, part] of parts.entries()) if (this.sums[i] === undefined) this.check(part)
+    const waiting = [...parts.keys()].filter((i) => this.sums[i] === undefined)
+    for (const i of waiting) this.check(parts[i]!)
     if (this.bad) small[0]![2] = 1
     let agreed = false
     try {
       pack(packed, small)
-      await this.links.allReduce(packed)
+      const reduced = this.links.allReduce(packed)
+      for (const i of waiting) this.begin(i, moment)
+      await reduced
       unpack(small, packed)
       // Whoever finds in the stats that this step is not to be stops here.
       yield { start: 0, end: stats }
       agreed = true
-      for (const i of parts.keys()) if (this.sums[i] === undefined) this.begin(i, moment)
       for (const [i, { start, end }] of parts.entries()) {
         await this.sums[i]
         yield { start, end }
@@ -147,6 +148,7 @@ export class CompressedExchange implements GradientExchange {
       this.sums[i] = Promise.resolve()
       return
     }
+    if (!part.sum.undo) for (const data of Object.values(part.sum.state)) this.remember(data)
     const exchange = () => part.sum.sum(part.links, part.tensors, moment)
     const timeline = timelineOf(this.links)
     const name = `${this.compressor.name}, bucket ${i + 1}`
@@ -164,7 +166,8 @@ export class CompressedExchange implements GradientExchange {
   private restore(): void {
     for (const [i, { sum }] of this.parts.entries()) {
       if (this.sums[i] === undefined) continue
-      for (const data of Object.values(sum.state)) data.set(this.remembered.get(data)!)
+      if (sum.undo) sum.undo()
+      else for (const data of Object.values(sum.state)) data.set(this.remembered.get(data)!)
     }
   }
 

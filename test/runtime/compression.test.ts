@@ -95,6 +95,8 @@ test.each([
   ['int8', 1],
   ['topk:0.05', 1],
   ['powersgd:2', 1],
+  ['dgc:0.05', 1],
+  ['topk:0.05,warmup=2', 1],
   ['int4', 3],
   ['topk:0.05', 3],
   ['powersgd:2', 3],

@@ -151,10 +151,13 @@ export function compressorByName(text: string): Compressor | undefined {
 /** As it is, but for the first steps, when all is summed exactly: error feedback suffers from gradients that still change fast. */
 function after(warmup: number, compressed: CompressedSum): CompressedSum {
   if (warmup === 0) return compressed
+  let exact = true
   return {
     state: compressed.state,
+    ...(compressed.undo && { undo: () => exact || compressed.undo!() }),
     async sum(links, tensors, { step, samples }) {
-      if (step > warmup) return compressed.sum(links, tensors, { step: step - warmup, samples })
+      exact = step <= warmup
+      if (!exact) return compressed.sum(links, tensors, { step: step - warmup, samples })
       await Promise.all(tensors.map((tensor) => links.allReduce(tensor)))
     },
   }

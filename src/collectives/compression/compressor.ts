@@ -25,6 +25,8 @@ export interface CompressedSum {
    * together, with finite numbers.
    */
   sum(links: Communicator, tensors: readonly Float32Array[], moment: Moment): Promise<void>
+  /** Puts `state` back as it was before the latest sum; without it the caller has to copy that before. */
+  undo?(): void
 }
 
 export interface Moment {

@@ -44,6 +44,9 @@ export class SparseSum implements CompressedSum {
   /** What has not been sent yet. */
   private readonly kept: Float32Array
   private readonly velocity: Float32Array | undefined
+  /** Both as they were before this step. */
+  private readonly keptBefore: Float32Array
+  private readonly velocityBefore: Float32Array | undefined
   /** Picks of one rank. */
   private readonly positions: Uint32Array
   private readonly picked: Float32Array
@@ -64,21 +67,28 @@ export class SparseSum implements CompressedSum {
     const candidates = Math.max(...sizes.map((length, i) => roomFor(length, most[i]!)))
     const messageBytes = bytesOf(codec, picks) + positionBytes(picks, total)
     const { floats, bytes } = floatsAndBytes(
-      [Math.min(total, BLOCK_FLOATS), total, picks, candidates, momentum > 0 ? total : 0],
+      [
+        Math.min(total, BLOCK_FLOATS),
+        picks,
+        candidates,
+        total,
+        total,
+        ...(momentum > 0 ? [total, total] : []),
+      ],
       [4 * picks, messageBytes, size * messageBytes, 4 * candidates, 4 * 2048],
     )
-    const [block, kept, picked, values, velocity] = floats as [Float32Array, ...Float32Array[]]
+    const [block, picked, values] = floats as [Float32Array, Float32Array, Float32Array]
     const [pickedAt, message, messages, positions, counts] = bytes as [Uint8Array, ...Uint8Array[]]
-    const room = { values: values!, positions: words(positions!), counts: words(counts!) }
+    const room = { values, positions: words(positions!), counts: words(counts!) }
     this.parts = sizes.map((length, i) => {
       const start = sumOf(sizes.slice(0, i))
       return { start, end: start + length, selection: new Selection(room) }
     })
     this.block = block
-    this.kept = kept!
+    this.picked = picked
+    ;[this.kept, this.keptBefore] = floats.slice(3) as [Float32Array, Float32Array]
+    ;[this.velocity, this.velocityBefore] = floats.slice(5)
     this.positions = words(pickedAt!)
-    this.picked = picked!
-    this.velocity = momentum > 0 ? velocity : undefined
     this.message = message!
     this.messages = messages!
     this.state = {
@@ -108,6 +118,11 @@ export class SparseSum implements CompressedSum {
     }
   }
 
+  undo(): void {
+    this.kept.set(this.keptBefore)
+    if (this.velocity) this.velocity.set(this.velocityBefore!)
+  }
+
   /** Moves a gradient, divided by `excess` if that is above 1, to what is kept of it, and finds the largest elements of that. */
   private pick(
     gradient: Float32Array,
@@ -117,15 +132,18 @@ export class SparseSum implements CompressedSum {
     at: number,
     count: number,
   ): void {
-    const { velocity, options } = this
+    const { keptBefore, velocity, velocityBefore, options } = this
     const kept = this.kept.subarray(start, end)
     selection.begin(kept.length, count)
     eachBlock(gradient, this.block, (part, from) => {
       const to = from + part.length
       const own = kept.subarray(from, to)
+      const ownVelocity = velocity?.subarray(start + from, start + to)
+      keptBefore.set(own, start + from)
+      if (ownVelocity) velocityBefore!.set(ownVelocity, start + from)
       gradient.fill(0, from, to)
       if (excess > 1) divide(part, excess)
-      if (velocity) accelerate(velocity.subarray(start + from, start + to), own, part, options.momentum)
+      if (ownVelocity) accelerate(ownVelocity, own, part, options.momentum)
       else add(own, part)
       selection.look(own, from)
     })
