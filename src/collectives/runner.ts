@@ -47,11 +47,16 @@ export class CheckedCommunicator implements Communicator {
     return this.#runner.bytesSent
   }
 
-  async allReduce(data: Numbers, op: ReduceOp = 'sum'): Promise<void> {
-    this.#open('allReduce')
-    const call = reductionCall('allReduce', data, op)
-    const all = { data, at: 0 }
-    await this.#runner.run({ call, elements: data.length, input: all, output: all })
+  // Not async: small ones take a microsecond, and each further promise a tenth of that.
+  allReduce(data: Numbers, op: ReduceOp = 'sum'): Promise<void> {
+    try {
+      this.#open('allReduce')
+      const call = reductionCall('allReduce', data, op)
+      const all = { data, at: 0 }
+      return this.#runner.run({ call, elements: data.length, input: all, output: all })
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   async reduce(data: Numbers, op: ReduceOp = 'sum', root = 0): Promise<void> {

@@ -125,14 +125,13 @@ export class Control {
   }
 
   /** Opens an operation: its fingerprint goes with every sync until `end`. */
-  /** @returns when it began, by `performance.now()`. */
-  begin(call: Call): number {
+  begin(call: Call): void {
     this.fate.orderly()
     this.#timeoutMs = this.#options.timeoutMs
     this.#code = codeOf(call)
     this.#layout = call.layout ?? 0
     this.show(NOWHERE)
-    return this.#log.begin(call).started
+    this.#log.begin(call)
   }
 
   /** Where this rank's numbers of the operation are: `unanimous` tells whether the others' are at the same place. */
@@ -149,9 +148,13 @@ export class Control {
     this.#timeoutMs = 2 * this.#options.timeoutMs + 2000
   }
 
-  /** @param now what the clock shows; it takes longer to look than some operations do. */
-  end(now = performance.now()): void {
-    this.#log.last.ended = now
+  /** The operation goes on after the call that began it. */
+  waits(): void {
+    this.#log.waits()
+  }
+
+  end(): void {
+    this.#log.end()
   }
 
   /**

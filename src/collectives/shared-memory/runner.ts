@@ -79,20 +79,20 @@ export class ChannelRunner implements Runner {
     if (!this.#group) return this.#first(call, work)
     const { control } = this.#group
     let waiting: Promise<void> | undefined
-    let started: number
     try {
-      started = control.begin(call)
+      control.begin(call)
       waiting = work(this.#group)
     } catch (error) {
       return Promise.reject(this.#failed(error, call))
     }
     if (waiting) {
+      control.waits()
       return waiting.then(
         () => this.#ended(),
         (error) => Promise.reject(this.#failed(error, call)),
       )
     }
-    this.#ended(started) // only small ones end within this call, in microseconds
+    this.#ended()
     return SETTLED
   }
 
@@ -112,8 +112,8 @@ export class ChannelRunner implements Runner {
     }
   }
 
-  #ended(now?: number): void {
-    this.#group!.control.end(now)
+  #ended(): void {
+    this.#group!.control.end()
     this.#advance()
   }
 
@@ -132,7 +132,7 @@ export class ChannelRunner implements Runner {
     this.#running = false
     // Not now: each of a thousand in a row would lie on the stack of the one before.
     if (this.#queue.length > 0) queueMicrotask(() => this.#next())
-    else for (const resolve of this.#resting.splice(0)) resolve()
+    else if (this.#resting.length > 0) for (const resolve of this.#resting.splice(0)) resolve()
   }
 
   #next(): void {
