@@ -94,8 +94,9 @@ export function addLowRank(
   sign: f32,
 ): void {
   const signs = f32x4.splat(sign)
+  if (width == 4) addRank4(m, p, q, rows, cols, signs)
   for (let i: usize = 0; i < rows; i++) {
-    let j: usize = 0
+    let j: usize = width == 4 ? cols & ~3 : 0
     for (; j + 4 <= cols; j += 4) {
       let sum0 = f32x4.splat(0)
       let sum1 = f32x4.splat(0)
@@ -130,6 +131,42 @@ export function addLowRank(
       const high = f32x4.extract_lane(sum, 2) + f32x4.extract_lane(sum, 3)
       const to = at(m, i * cols + j)
       store<f32>(to, load<f32>(to) + sign * (low + high))
+    }
+  }
+}
+
+/** The same for a width of 4 and as many columns as make up fours: some rows, which stay in the cache, share what is transposed. */
+function addRank4(m: usize, p: usize, q: usize, rows: usize, cols: usize, signs: v128): void {
+  for (let first: usize = 0; first < rows; first += 32) {
+    const end = min(rows, first + 32)
+    for (let j: usize = 0; j + 4 <= cols; j += 4) {
+      const row0 = v128.load(at(q, j * 4))
+      const row1 = v128.load(at(q, j * 4 + 4))
+      const row2 = v128.load(at(q, j * 4 + 8))
+      const row3 = v128.load(at(q, j * 4 + 12))
+      const low01 = v128.shuffle<f32>(row0, row1, 0, 4, 1, 5)
+      const low23 = v128.shuffle<f32>(row2, row3, 0, 4, 1, 5)
+      const high01 = v128.shuffle<f32>(row0, row1, 2, 6, 3, 7)
+      const high23 = v128.shuffle<f32>(row2, row3, 2, 6, 3, 7)
+      const column0 = v128.shuffle<f32>(low01, low23, 0, 1, 4, 5)
+      const column1 = v128.shuffle<f32>(low01, low23, 2, 3, 6, 7)
+      const column2 = v128.shuffle<f32>(high01, high23, 0, 1, 4, 5)
+      const column3 = v128.shuffle<f32>(high01, high23, 2, 3, 6, 7)
+      for (let i = first; i < end; i++) {
+        const left = at(p, i * 4)
+        const even = f32x4.add(
+          f32x4.mul(v128.load32_splat(left), column0),
+          f32x4.mul(v128.load32_splat(left, 4), column1),
+        )
+        const odd = f32x4.add(
+          f32x4.mul(v128.load32_splat(left, 8), column2),
+          f32x4.mul(v128.load32_splat(left, 12), column3),
+        )
+        const to = at(m, i * cols + j)
+        // Sums begin with 0: none is -0.
+        const sum = f32x4.add(f32x4.add(even, odd), f32x4.splat(0))
+        v128.store(to, f32x4.add(v128.load(to), f32x4.mul(signs, sum)))
+      }
     }
   }
 }
