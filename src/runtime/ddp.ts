@@ -31,6 +31,7 @@ import { localStepsOf, withOuterState } from './local-steps.js'
 import { lossOf } from './losses.js'
 import { rankMetrics } from './metrics.js'
 import { type FunctionalModel, type Model, modelOf } from './model.js'
+import { OneAtATime } from './one-at-a-time.js'
 import { optimizerOf } from './optimizers/from-tensorflow.js'
 import type { Optimizer } from './optimizers/index.js'
 import { Parameters } from './parameters.js'
@@ -76,6 +77,7 @@ export class Ddp {
   private readonly seed: number
   /** What must be the same on all ranks. */
   private readonly agreed: Readonly<Record<string, string>>
+  private readonly calls = new OneAtATime()
   private steps = 0
 
   /** Use `world.ddp(…)`, which also makes all ranks start from rank 0's weights. */
@@ -202,7 +204,11 @@ export class Ddp {
    * @throws LockstepError on every rank when the loss is not finite, naming the ranks where; parameters are untouched. With a
    *   loss scale such a step is skipped, and it is an error when the scale falls below its minimum.
    */
-  async step(x: BatchInputs, y: BatchInputs): Promise<StepResult> {
+  step(x: BatchInputs, y: BatchInputs): Promise<StepResult> {
+    return this.calls.run('step', () => this.takeStep(x, y))
+  }
+
+  private async takeStep(x: BatchInputs, y: BatchInputs): Promise<StepResult> {
     await this.letGo()
     const number = this.steps + 1
     const { gradientNorm, ...outcome } = await this.training.take(number, x, y)
@@ -218,18 +224,24 @@ export class Ddp {
    * Forward and backward on one batch, without exchange or update: the gradients wait for the next `step`, which
    * weighs every sample of every micro-batch alike. PyTorch's `no_sync`. @returns the mean loss of this rank's batch.
    */
-  async accumulate(x: BatchInputs, y: BatchInputs): Promise<number> {
-    await this.letGo()
-    const loss = await this.training.accumulate(x, y)
-    this.clock?.mark('rest')
-    return loss
+  accumulate(x: BatchInputs, y: BatchInputs): Promise<number> {
+    return this.calls.run('accumulate', async () => {
+      await this.letGo()
+      const loss = await this.training.accumulate(x, y)
+      this.clock?.mark('rest')
+      return loss
+    })
   }
 
   /**
    * Loss and accuracy over all ranks' batches, every sample counted once: shard with `EvaluationSampler`, which adds
    * no padding. Ranks may have different numbers of batches, also none. All ranks must call it together.
    */
-  async evaluate(
+  evaluate(batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>): Promise<EvaluationResult> {
+    return this.calls.run('evaluate', () => this.evaluateAll(batches))
+  }
+
+  private async evaluateAll(
     batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>,
   ): Promise<EvaluationResult> {
     // Which of several outputs' accuracies is meant nobody can know.
@@ -274,12 +286,14 @@ export class Ddp {
    * `state`, whatever else a resumed run needs. Rank 0 writes, or each rank its part (`sharded`); every rank waits, and gets
    * the error if there is one; with `background` at the next `save`, `load`, `saved` or `close`. @returns its path.
    */
-  async save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
-    await this.training.settle?.(this.steps)
-    const { steps, seed, passes, scaled } = this
-    const progress = { steps, passes: passes.count, seed, ...scaled?.progress }
-    const save = () => this.checkpoints.save(directory, progress, state, options)
-    return this.timeline?.during('checkpoint', 'save', save) ?? save()
+  save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
+    return this.calls.run('save', async () => {
+      await this.training.settle?.(this.steps)
+      const { steps, seed, passes, scaled } = this
+      const progress = { steps, passes: passes.count, seed, ...scaled?.progress }
+      const save = () => this.checkpoints.save(directory, progress, state, options)
+      return this.timeline?.during('checkpoint', 'save', save) ?? save()
+    })
   }
 
   /**
@@ -295,16 +309,18 @@ export class Ddp {
    * which rank 0 says on stderr. @returns the `state` given to `save`, or undefined when there is no checkpoint.
    * @throws LockstepError on every rank: all are damaged, the one asked for is not there, or it is of another model.
    */
-  async load(directory: string, options: LoadOptions = {}): Promise<JsonObject | undefined> {
-    const load = () => this.checkpoints.load(directory, options)
-    const loaded = await (this.timeline?.during('checkpoint', 'load', load) ?? load())
-    if (loaded === undefined) return undefined
-    this.steps = loaded.progress.steps
-    this.passes.count = loaded.progress.passes
-    this.scaled?.resume(loaded.progress)
-    await this.training.reset()
-    await this.letGo()
-    return loaded.state
+  load(directory: string, options: LoadOptions = {}): Promise<JsonObject | undefined> {
+    return this.calls.run('load', async () => {
+      const load = () => this.checkpoints.load(directory, options)
+      const loaded = await (this.timeline?.during('checkpoint', 'load', load) ?? load())
+      if (loaded === undefined) return undefined
+      this.steps = loaded.progress.steps
+      this.passes.count = loaded.progress.passes
+      this.scaled?.resume(loaded.progress)
+      await this.training.reset()
+      await this.letGo()
+      return loaded.state
+    })
   }
 
   /** SHA-256 (hexadecimal) over all parameters, float32 little-endian, in model order. */
@@ -351,8 +367,14 @@ export class Ddp {
     return directory
   }
 
-  /** Frees the compiled programs. */
+  /** @throws LockstepError when a call has not ended, which `close` would take the ground from. */
+  checkIdle(): void {
+    this.calls.check('close')
+  }
+
+  /** Frees the compiled programs: no call comes any more. */
   async release(): Promise<void> {
+    this.calls.close()
     this.profiler?.end()
     await this.computing.release()
   }

@@ -153,9 +153,11 @@ export class World {
 
   /**
    * Leaves the world: waits for what is in flight, frees sessions, links and threads. All ranks must call it together.
-   * @throws LockstepError on every rank when a checkpoint saved in the background could not be written.
+   * @throws LockstepError on every rank when a checkpoint saved in the background could not be written, or a call of a trainer
+   *   was not awaited.
    */
   async close(): Promise<void> {
+    for (const trainer of this.trainers) trainer.checkIdle()
     try {
       for (const trainer of this.trainers) await trainer.saved()
       await timelineOf(this.collectives)?.finish()

@@ -20,6 +20,28 @@ function expectClose(actual: readonly number[], expected: readonly number[], tol
 }
 
 describe('a step', () => {
+  test('that is not awaited is an error, not another training on each rank; and so is one after close', async () => {
+    const said = await asRanks(2, async (world) => {
+      const ddp = await world.ddp(tinyModel(), { loss, optimizer: sgd(0.1) })
+      const { x, y } = samples(0, 4)
+      const first = ddp.step(x, y)
+      const messages = await Promise.all([
+        ddp.step(x, y).catch((error: Error) => error.message),
+        world.close().catch((error: Error) => error.message),
+      ])
+      await first
+      await world.close()
+      return [...messages, await ddp.step(x, y).catch((error: Error) => error.message), ddp.stepCount]
+    })
+    const expected = [
+      'step() was called before step() had ended: await every call of a trainer before the next',
+      'close() was called before step() had ended: await every call of a trainer before the next',
+      'step() was called after close(): call it before, or init() a new world',
+      1,
+    ]
+    expect(said).toEqual([expected, expected])
+  })
+
   test('is plain gradient descent on the mean loss, as TensorFlow.js computes it', async () => {
     const { x, y } = samples(0, 5)
     const expected = tf.tidy(() => {

@@ -22,6 +22,7 @@ import { recomputeOf } from '../engines/recompute.js'
 import { averageOverRanks } from '../gradient-exchange.js'
 import { meshState } from '../held-state.js'
 import { rankMetrics } from '../metrics.js'
+import { OneAtATime } from '../one-at-a-time.js'
 import type { Optimizer } from '../optimizers/index.js'
 import { Parameters } from '../parameters.js'
 import { joinClocks, type StepClock } from '../step-clock.js'
@@ -59,6 +60,7 @@ export class Pipeline {
   private readonly timeline: Timeline | undefined
   /** Both. */
   private readonly clock: StepClock | undefined
+  private readonly calls = new OneAtATime()
 
   private constructor(
     private readonly links: Communicator,
@@ -148,7 +150,11 @@ export class Pipeline {
    * @param y labels, the batch first; read by the last stage's rank
    * @throws LockstepError on every rank when the loss is not finite, naming the replicas where; parameters are untouched.
    */
-  async step(x: BatchInputs, y: BatchInputs): Promise<PipelineStepResult> {
+  step(x: BatchInputs, y: BatchInputs): Promise<PipelineStepResult> {
+    return this.calls.run('step', () => this.takeStep(x, y))
+  }
+
+  private async takeStep(x: BatchInputs, y: BatchInputs): Promise<PipelineStepResult> {
     this.clock?.mark('between steps (data)')
     const { plan, microBatches } = this
     const [features, labels] = readBatch(plan.model, x, y)
@@ -195,10 +201,10 @@ export class Pipeline {
    * Loss and accuracy over all replicas' batches, every sample counted once. Every rank of a replica must give the same
    * batches; all ranks must call it together.
    */
-  async evaluate(
-    batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>,
-  ): Promise<EvaluationResult> {
-    return evaluatePipeline(this.links, this.own.inferences, this.plan, this.borders, batches)
+  evaluate(batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>): Promise<EvaluationResult> {
+    return this.calls.run('evaluate', () =>
+      evaluatePipeline(this.links, this.own.inferences, this.plan, this.borders, batches),
+    )
   }
 
   /** The model's outputs for `x`, random layers switched off. All ranks of a replica must call it together, with the same. */
@@ -219,9 +225,9 @@ export class Pipeline {
    * Writes a checkpoint, as `Ddp.save`: either loads the other's, on any number of ranks. Every rank writes its part, unless
    * `sharded` is false. @returns its path.
    */
-  async save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
+  save(directory: string, state: JsonObject = {}, options: SaveOptions = {}): Promise<string> {
     const progress = { steps: this.steps, passes: this.passes, seed: this.seed }
-    return this.checkpoints.save(directory, progress, state, options)
+    return this.calls.run('save', () => this.checkpoints.save(directory, progress, state, options))
   }
 
   /** Settles when a save in the background, if there is one, is complete. All ranks must call it together. */
@@ -234,7 +240,7 @@ export class Pipeline {
    * when there is no checkpoint. @throws LockstepError on every rank, as `Ddp.load`.
    */
   async load(directory: string, options: LoadOptions = {}): Promise<JsonObject | undefined> {
-    const loaded = await this.checkpoints.load(directory, options)
+    const loaded = await this.calls.run('load', () => this.checkpoints.load(directory, options))
     if (loaded === undefined) return undefined
     this.steps = loaded.progress.steps
     this.passes = loaded.progress.passes
@@ -259,8 +265,14 @@ export class Pipeline {
     })
   }
 
-  /** Frees the compiled programs. */
+  /** As `Ddp.checkIdle`. */
+  checkIdle(): void {
+    this.calls.check('close')
+  }
+
+  /** Frees the compiled programs: no call comes any more. */
   async release(): Promise<void> {
+    this.calls.close()
     await this.constraints.release()
     await this.own.release()
     this.plan.release()

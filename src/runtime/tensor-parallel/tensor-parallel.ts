@@ -166,6 +166,11 @@ export class TensorParallel {
     return new Parameters(this.whole.parameters, []).sha256()
   }
 
+  /** As `Ddp.checkIdle`. */
+  checkIdle(): void {
+    this.ddp.checkIdle()
+  }
+
   /** Frees the compiled programs and the slices. */
   async release(): Promise<void> {
     await this.ddp.release()
