@@ -1,6 +1,7 @@
 /**
  * Both ends of a WebSocket link beside an end of somebody else's: they are WebSockets to everybody.
  */
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import { afterEach, expect, test, vi } from 'vitest'
@@ -8,8 +9,11 @@ import { WebSocket, WebSocketServer } from 'ws'
 import type { Sending } from '../../src/collectives/transports/link.js'
 import type { Address } from '../../src/collectives/transports/mesh.js'
 import { WebSocketDoor } from '../../src/collectives/transports/websocket.js'
+import { encodeFrame, OPCODES } from '../../src/collectives/wire/websocket-frame.js'
 
 const door = () => new WebSocketDoor({ token: 'secret' })
+/** By a close frame without a reason. */
+const CLOSED = 1005
 const never = () => undefined
 
 const servers: { close(): unknown }[] = []
@@ -103,6 +107,20 @@ test('pings are answered, and a close', async () => {
   expect(await once(peer, 'close')).toMatchObject([1001, {}])
 })
 
+test('a close ends the link, whether or not who sent it hangs up', async () => {
+  const server = createServer((socket) => {
+    socket.once('data', (request) => {
+      const key = /sec-websocket-key: (.*)\r\n/i.exec(String(request))![1]
+      const accept = createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')
+      const lines = ['HTTP/1.1 101 Switching Protocols', 'Upgrade: websocket', 'Connection: Upgrade']
+      socket.write(`${[...lines, `Sec-WebSocket-Accept: ${accept}`].join('\r\n')}\r\n\r\n`)
+      socket.write(encodeFrame(OPCODES.close, Buffer.of()))
+    })
+  })
+  const receiving = await door().dial(await addressOf(server.listen(0, '127.0.0.1')))
+  expect(await new Promise((resolve) => receiving.start(never, never, resolve))).toBe('its connection closed')
+})
+
 test('what no rank sends closes the link, and says what it was', async () => {
   const { peer, closed, bytes } = await received()
   peer.on('error', () => {})
@@ -153,7 +171,7 @@ test.each(['127.0.0.1', '::1'])(
     sending.write(Buffer.from('and the last'), new Uint8Array(0), () => left++)
     const closing = once(peer, 'close')
     await sending.end()
-    await closing
+    expect((await closing)[0]).toBe(CLOSED)
     expect(left).toBe(2)
     expect(messages.map(String)).toEqual([`header, ${payload}`, 'and the last'])
   },
@@ -168,14 +186,15 @@ test('more than the socket takes stays in order, pings among it', async () => {
   const gone = blocks.map((block) => new Promise<void>((left) => sending.write(Buffer.of(7), block, left)))
   peer.ping()
   await new Promise((resolve) => setTimeout(resolve, 50)) // until the ping is read, behind a full socket
-  const pong = once(peer, 'pong')
+  let pongs = 0
+  peer.on('pong', () => pongs++)
   const messages: Buffer[] = []
   peer.on('message', (message: Buffer) => messages.push(message))
   peer.resume()
-  await Promise.all([pong, ...gone])
+  await Promise.all(gone)
   const closing = once(peer, 'close')
   await sending.end()
-  await closing
+  expect((await closing)[0]).toBe(CLOSED)
   expect(messages.every((message, i) => message.equals(Buffer.concat([Buffer.of(7), blocks[i]!])))).toBe(true)
-  expect(messages.length).toBe(blocks.length)
+  expect([messages.length, pongs]).toEqual([blocks.length, 1])
 })
