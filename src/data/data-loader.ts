@@ -52,6 +52,11 @@ export class DataLoader implements AsyncIterable<Batch> {
   #state: 'new' | 'restored' | 'started' = 'new'
 
   constructor(dataset: Dataset, options: DataLoaderOptions) {
+    if (typeof (dataset as Partial<Dataset> | undefined)?.batch !== 'function')
+      throw new LockstepError(
+        'DataLoader: the dataset has no batch(): expected { length, batch(indices) } with { x, y } from batch(); ' +
+          'for arrays write one around them',
+      )
     const { batchSize, sampler = inOrder(dataset.length), dropLast = false, prefetch = 2 } = options
     checkInteger('DataLoader', 'batchSize', batchSize, 1, 'pass the items per batch and rank, e.g. 64')
     checkInteger('DataLoader', 'prefetch', prefetch, 0, 'pass how many batches to make ahead, e.g. 2')

@@ -72,11 +72,13 @@ export function readInputs(what: 'x' | 'y', given: BatchInputs, count: number): 
 
 function readInput(what: 'x' | 'y', name: string, given: BatchInput): Input {
   const array = given instanceof tf.Tensor ? { data: given.dataSync(), shape: given.shape } : given
-  const { data, shape } = array as { data: unknown; shape: readonly number[] }
+  const { data, shape } = Object(array) as { data: unknown; shape: readonly number[] | undefined }
   const floats = data instanceof Float32Array
-  if (!floats && !(data instanceof Int32Array) && !(data instanceof Uint8Array)) {
+  if (!shape || (!floats && !(data instanceof Int32Array) && !(data instanceof Uint8Array))) {
+    const given =
+      array === undefined ? 'is missing' : `holds ${describe(data)}${shape ? '' : ' without a shape'}`
     throw new LockstepError(
-      `${name} holds ${describe(data)}: expected { data, shape } with a Float32Array, Int32Array or Uint8Array, ` +
+      `${name} ${given}: expected { data, shape } with a Float32Array, Int32Array or Uint8Array, ` +
         'or a tensor',
     )
   }

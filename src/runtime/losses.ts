@@ -6,10 +6,17 @@ import { LockstepError } from '../errors.js'
 /** The mean loss of a batch: `labels` and `predictions` have the batch as first dimension. Must be a scalar. */
 export type LossFunction = (labels: tf.Tensor, predictions: tf.Tensor) => tf.Tensor
 
-/** Class numbers [batch] as one-hot rows [batch, classes]; anything else as it is. */
+/** Class numbers [batch] as one-hot rows [batch, classes]; such rows as they are. @throws LockstepError for others. */
 function oneHot(labels: tf.Tensor, predictions: tf.Tensor): tf.Tensor {
-  if (labels.dtype !== 'int32' || labels.rank !== predictions.rank - 1) return labels
-  return tf.oneHot(labels as tf.Tensor1D, predictions.shape.at(-1)!)
+  const { dtype, shape, rank } = labels
+  if (dtype === 'int32' && rank === predictions.rank - 1)
+    return tf.oneHot(labels as tf.Tensor1D, predictions.shape.at(-1)!)
+  if (`${shape}` === `${predictions.shape}`) return labels
+  const numbers = predictions.shape.slice(0, -1).join(', ')
+  throw new LockstepError(
+    `labels are ${dtype} of shape [${shape.join(', ')}]: expected class numbers, int32 of shape [${numbers}], ` +
+      `or one-hot rows of shape [${predictions.shape.join(', ')}]`,
+  )
 }
 
 const losses = {

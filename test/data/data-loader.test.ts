@@ -33,6 +33,11 @@ async function drain(loader: DataLoader, limit = Number.POSITIVE_INFINITY): Prom
 const settle = () => new Promise((resolve) => setTimeout(resolve, 5))
 
 describe('DataLoader', () => {
+  it('refuses what makes no batches', () => {
+    const array = [1, 2, 3] as unknown as Dataset
+    expect(() => new DataLoader(array, { batchSize: 1 })).toThrow(/the dataset has no batch\(\): expected/)
+  })
+
   it('gives everything in order, the uneven last batch as it is, and again', async () => {
     const loader = new DataLoader(counting(7).dataset, { batchSize: 3 })
     expect(loader.length).toBe(3)

@@ -288,7 +288,7 @@ describe('a wrong use gets one clear line', () => {
     expect(unknown!.message).toMatch(/give its first layer an inputShape/)
   })
 
-  const step = (x: object, y: object) =>
+  const step = (x: object, y: object | undefined) =>
     failures(1, async (world) =>
       (await world.ddp(tinyModel(), { loss, optimizer: sgd(1) })).step(x as never, y as never),
     )
@@ -297,6 +297,13 @@ describe('a wrong use gets one clear line', () => {
   test.each([
     [{ data: new Float32Array(11), shape: [2, 6] }, good.y, /x has 11 numbers for shape \[2,6\]/],
     [{ data: [1, 2], shape: [2] }, good.y, /x holds Array: expected/],
+    [good.x, undefined, /y is missing: expected \{ data, shape \}/],
+    [{ data: good.x.data }, good.y, /x holds Float32Array without a shape: expected/],
+    [
+      good.x,
+      { data: Float32Array.from(good.y.data), shape: good.y.shape },
+      /labels are float32 of shape \[\d\]: expected class numbers, int32 of shape \[\d\], or one-hot rows of shape \[\d, 3\]/,
+    ],
     [good.x, { data: Int32Array.of(1), shape: [1] }, /2 samples and 1 labels/],
     [
       good.x,

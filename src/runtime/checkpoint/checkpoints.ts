@@ -134,6 +134,7 @@ export async function findCheckpoint(
   which: Which = {},
   known: ReadonlyMap<string, string> = new Map(),
 ): Promise<Found | FoundSharded | undefined> {
+  refuseSingle(location)
   const storage = storageAt(location)
   const advice = 'give a directory that holds checkpoints, or a new one'
   const context = `cannot read checkpoints in ${location}`
@@ -153,6 +154,16 @@ export async function findCheckpoint(
   const mend =
     damaged.length < all.length ? 'load another' : 'delete what is damaged to start from the beginning'
   throw new LockstepError(`cannot resume: ${damaged[0]}${others}; ${mend}`)
+}
+
+/** Or a job that is to go on from it would begin anew. */
+function refuseSingle(location: string): void {
+  const [, directory = '.', step] = /^(?:(.*)\/)?step-(\d{8,})\/?$/.exec(location) ?? []
+  if (step === undefined) return
+  throw new LockstepError(
+    `${location} is a checkpoint itself: expected the directory that holds it; load it by ` +
+      `load('${directory}', { step: ${Number(step)} })`,
+  )
 }
 
 /** As findCheckpoint, with the tensors of shards, too, whole and checked: for a single process. */

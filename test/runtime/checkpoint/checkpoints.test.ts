@@ -45,6 +45,14 @@ describe('checkpoints', () => {
     expect(await readCheckpoint(dir)).toBeUndefined()
   })
 
+  test('one that is itself taken for the directory of checkpoints is an error, not a beginning', async () => {
+    const dir = await temporaryFolder()
+    const path = await writeCheckpoint(dir, checkpoint(9))
+    await expect(readCheckpoint(path)).rejects.toThrow(
+      `${path} is a checkpoint itself: expected the directory that holds it; load it by load('${dir}', { step: 9 })`,
+    )
+  })
+
   test('step numbers of more than eight digits are later, not first in the alphabet', async () => {
     const dir = await temporaryFolder()
     for (const step of [123_456_789, 99_999_999]) await writeCheckpoint(dir, checkpoint(step))
