@@ -25,7 +25,7 @@ export interface LostNode {
  *
  * When a node is lost, so are its ranks, and the others' failures follow from that. When rank 2 is killed, the others lose their peer within milliseconds, and may be gone before it. So first comes
  * whoever was killed by a signal, which no other rank's failure brings about; then who died of something of its own,
- * earliest first; and if nobody did, the cause is whoever left early with exit code 0.
+ * earliest first; and if nobody did, or only waited in vain, the cause is whoever left early with exit code 0.
  *
  * @param states all ranks, at that moment; at least one has failed, or a node is lost.
  */
@@ -35,7 +35,8 @@ export function findRootCause(states: readonly RankState[], lost: readonly LostN
   const primary = failed.filter((state) => !state.failure?.secondary)
   const first = primary.find(({ signal }) => signal) ?? primary[0] ?? failed[0]!
   const left = states.filter((state) => state.code === 0)
-  if (primary.length === 0 && left.length > 0) return blameLeavers(left, first)
+  const nobodyElse = primary.every(({ failure }) => failure?.timedOut) && !states.some(isBusy)
+  if (nobodyElse && left.length > 0) return blameLeavers(left, first)
 
   const alike = failed.filter((state) => isSameCause(state, first)).sort((a, b) => a.rank - b.rank)
   const others = primary.filter((state) => !isSameCause(state, first))
@@ -90,9 +91,13 @@ function cause(first: RankState, alike: readonly RankState[]): string {
 
 /** Whoever waited in vain has failed; who never came still runs. */
 function waiting(witness: RankState, states: readonly RankState[]): string {
-  const stuck = states.filter((state) => state.running && state.failure === undefined)
+  const stuck = states.filter(isBusy)
   if (stuck.length === 0) return cause(witness, [witness])
   return `ddp-launch: ${name(stuck)} kept the others waiting; rank ${witness.rank} saw: ${headline(witness.failure!.text)}`
+}
+
+function isBusy({ running, failure }: RankState): boolean {
+  return running && failure === undefined
 }
 
 function stack(first: RankState, alike: readonly RankState[]): string[] {

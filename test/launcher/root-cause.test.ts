@@ -78,6 +78,14 @@ describe('root cause', () => {
     )
   })
 
+  it('is who left early with exit code 0, if the others only waited for it', () => {
+    const text = 'rank 0 waits for rank 1: key "host/1" was not set within 60 s'
+    const waited = { code: 2, failure: failure(text, { oneLine: true, exitCode: 2, timedOut: true }) }
+    expect(findRootCause([state(0, waited), state(1, { code: 0 })]).report).toBe(
+      `ddp-launch: rank 1 (pid 101) left with exit code 0 before the others were done; rank 0 saw: ${text}`,
+    )
+  })
+
   it('is who left early with exit code 0, if the others only lost a peer', () => {
     expect(findRootCause([state(0, lost(5)), state(1, lost(4)), state(2, { code: 0 })])).toEqual({
       exitCode: 1,
