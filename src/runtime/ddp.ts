@@ -5,6 +5,7 @@
  * A step, in order: batch → program (forward and backward, into the gradient buffer: steps/passes.ts) → sum over ranks,
  * bucket by bucket → optimizer, bucket by bucket → parameter buffer, which is the program's input again (steps/averaged.ts).
  */
+import { createHash } from 'node:crypto'
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../collectives/communicator.js'
@@ -109,6 +110,7 @@ export class Ddp {
     if (half) checkWholeless(this.model.parameters, 'zero 0')
     if (zero === 3) checkWholeless(this.model.parameters, 'zero 2')
     this.agreed = {
+      model: shapesOf(this.model),
       ...{ compression, zero: String(level) },
       localSteps: local ? `${local.every} after ${local.warmUp ?? 0}` : 'none',
       precision: lossScale ? `${precision}, loss scale ${lossScale.settings}` : precision,
@@ -385,4 +387,11 @@ export class Ddp {
     this.parameters.values = undefined
     await this.computing.letGo()
   }
+}
+
+/** The shapes of a model's parameters, in order; of many the first, and a hash of all. */
+function shapesOf({ parameters }: Model): string {
+  const all = parameters.map(({ variable }) => `[${variable.shape}]`).join(' ')
+  if (all.length <= 160) return all
+  return `${all.slice(0, 160)}… (SHA-256 ${createHash('sha256').update(all).digest('hex').slice(0, 16)})`
 }

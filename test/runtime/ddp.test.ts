@@ -1,6 +1,6 @@
 /** Distributed data parallelism against the same training done by hand, or by one rank on everybody's samples. */
 import * as tf from '@tensorflow/tfjs-core'
-import { sequential } from '@tensorflow/tfjs-layers'
+import { layers, sequential } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
 import { countCorrect } from '../../src/runtime/accuracy.js'
 import type { Ddp } from '../../src/runtime/ddp.js'
@@ -87,6 +87,16 @@ describe('a step', () => {
       expectClose(rank.scores, alone!.scores, 1e-5)
       expect(rank.sha).toBe(together[0]!.sha)
     }
+  })
+
+  test('needs the same model on all ranks, which is said before anything is exchanged', async () => {
+    for (const { message } of await failures(2, async (world) => {
+      const model = sequential({ layers: [layers.dense({ inputShape: [3 + world.rank], units: 2 })] })
+      await world.ddp(model, { loss, optimizer: sgd(0.1) })
+    }))
+      expect(message).toBe(
+        'model is "[3,2] [2]" on rank 0 and "[4,2] [2]" on rank 1: give every rank the same',
+      )
   })
 
   test('starts from the weights of rank 0', async () => {
