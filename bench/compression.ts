@@ -1,5 +1,6 @@
 /**
- * How fast gradients are compressed and restored, on one core: codecs in GiB of float32 a second, top-k in milliseconds.
+ * How fast gradients are compressed and restored, on one core: codecs in GiB of float32 a second, top-k in milliseconds (of a step
+ * that the one before has told where to look).
  *
  *   npm run -s bench:compression [-- --save]
  */
