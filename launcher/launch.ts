@@ -15,6 +15,7 @@ import { AttemptLogs, checkLogDirectory } from './logs.js'
 import { LocalNode } from './node.js'
 import { parseArguments } from './options/arguments.js'
 import type { HostPort } from './options/forms.js'
+import { nearest } from './options/nearest.js'
 import { readSettings, type Settings } from './options/settings.js'
 import type { Given } from './options/table.js'
 import { Output } from './output.js'
@@ -145,8 +146,10 @@ async function readConfig(path: string | undefined): Promise<Given> {
 function findScript(script: string): string {
   const path = resolve(script)
   if (!statSync(path, { throwIfNoEntry: false })?.isFile()) {
+    const near = script.includes('.') ? undefined : nearest(script, Object.keys(SUBCOMMANDS))
     throw new LockstepError(
-      `script ${script} is not a file (looked at ${path}): expected a TypeScript or JavaScript script`,
+      `script ${script} is not a file (looked at ${path}): ` +
+        (near ? `did you mean ddp-launch ${near}?` : 'expected a TypeScript or JavaScript script'),
     )
   }
   return path

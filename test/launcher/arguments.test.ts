@@ -102,6 +102,7 @@ describe('ddp-launch with a wrong command line', () => {
     [[], /no script was given/],
     [['no-such-script.ts'], /script no-such-script.ts is not a file/],
     [['.'], /is not a file/],
+    [['docter'], /docter is not a file .*: did you mean ddp-launch doctor\?/],
     [['package.json'], /neither TypeScript nor JavaScript: expected one of \.ts/],
     [['--nproc', 'gpu', fixture('environment.mjs')], /no CUDA device is visible/],
   ])('%j: one line on stderr, exit 2', async (argv, message) => {
