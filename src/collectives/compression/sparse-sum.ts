@@ -112,6 +112,7 @@ export class SparseSum implements CompressedSum {
     const message = this.pack(picks)
     const all = this.messages.subarray(0, size * message.length)
     await links.allGather(message, undefined, all)
+    for (const tensor of tensors) tensor.fill(0) // only now: picks are added while it is in the cache
     for (let from = 0; from < all.length; from += message.length) {
       this.unpack(picks, all.subarray(from, from + message.length))
       this.addPicks(tensors, counts, picks)
@@ -123,7 +124,7 @@ export class SparseSum implements CompressedSum {
     if (this.velocity) this.velocity.set(this.velocityBefore!)
   }
 
-  /** Moves a gradient, divided by `excess` if that is above 1, to what is kept of it, and finds the largest elements of that. */
+  /** Adds a gradient, divided by `excess` if that is above 1, to what is kept of it, and finds the largest elements of that. */
   private pick(
     gradient: Float32Array,
     { start, end, selection }: Part,
@@ -141,7 +142,6 @@ export class SparseSum implements CompressedSum {
       const ownVelocity = velocity?.subarray(start + from, start + to)
       keptBefore.set(own, start + from)
       if (ownVelocity) velocityBefore!.set(ownVelocity, start + from)
-      gradient.fill(0, from, to)
       if (excess > 1) divide(part, excess)
       if (ownVelocity) accelerate(ownVelocity, own, part, options.momentum)
       else add(own, part)
