@@ -114,7 +114,7 @@ async function loadKoffi(): Promise<Koffi> {
     return (await import('koffi')).default
   } catch (cause) {
     throw new SharedMemoryUnavailable(
-      `the optional package koffi does not load: ${(cause as Error).message}`,
+      `the optional package koffi does not load (${(cause as Error).message.replace(/ imported from .*/, '')}); install it: npm install koffi`,
       { cause },
     )
   }
