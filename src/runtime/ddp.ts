@@ -5,14 +5,12 @@
  * A step, in order: batch → program (forward and backward, into the gradient buffer: steps/passes.ts) → sum over ranks,
  * bucket by bucket → optimizer, bucket by bucket → parameter buffer, which is the program's input again (steps/averaged.ts).
  */
-import { createHash } from 'node:crypto'
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Communicator } from '../collectives/communicator.js'
 import type { NdArray } from '../data/dataset.js'
 import { LockstepError } from '../errors.js'
-import { countCorrect } from './accuracy.js'
-import { type BatchInputs, readBatch, readFeatures } from './batch.js'
+import { type BatchInputs, readFeatures } from './batch.js'
 import type { JsonObject } from './checkpoint/checkpoints.js'
 import { onRankZero } from './checkpoint/collective.js'
 import { DdpCheckpoints, type LoadOptions, type SaveOptions } from './ddp-checkpoint.js'
@@ -25,13 +23,14 @@ import {
 } from './ddp-options.js'
 import { chooseEngine } from './engines/choose.js'
 import type { Engine, ProgramWatch } from './engines/engine.js'
+import { evaluateOver } from './evaluation.js'
 import { type ExportOnnxOptions, writeOnnx } from './export-onnx.js'
 import { writeTensorflow } from './export-tensorflow.js'
 import { replicaState } from './held-state.js'
 import { localStepsOf, withOuterState } from './local-steps.js'
 import { lossOf } from './losses.js'
 import { rankMetrics } from './metrics.js'
-import { type FunctionalModel, type Model, modelOf } from './model.js'
+import { type FunctionalModel, type Model, modelOf, shapesOf } from './model.js'
 import { OneAtATime } from './one-at-a-time.js'
 import { optimizerOf } from './optimizers/from-tensorflow.js'
 import type { Optimizer } from './optimizers/index.js'
@@ -240,33 +239,10 @@ export class Ddp {
    * no padding. Ranks may have different numbers of batches, also none. All ranks must call it together.
    */
   evaluate(batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>): Promise<EvaluationResult> {
-    return this.calls.run('evaluate', () => this.evaluateAll(batches))
-  }
-
-  private async evaluateAll(
-    batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>,
-  ): Promise<EvaluationResult> {
-    // Which of several outputs' accuracies is meant nobody can know.
-    const [classes] = this.model.classes.length === 1 ? this.model.classes : []
-    const totals = new Float64Array(4)
-    await this.gather()
-    for await (const { x, y } of batches) {
-      const [features, labels] = readBatch(this.model, x, y)
-      const samples = features[0]!.spec.shape[0]!
-      const { loss, predictions } = await this.computing.evaluate(features, labels)
-      totals[0]! += loss * samples
-      totals[1]! += samples
-      if (classes === undefined) continue
-      const scores = predictions[0]!.data
-      totals[2]! += countCorrect(labels[0]!.data, scores, classes)
-      totals[3]! += scores.length / classes
-    }
-    if (this.links.size > 1) await this.links.allReduce(totals, 'sum')
-    const [loss, samples, correct, guesses] = totals as unknown as [number, number, number, number]
-    if (samples === 0)
-      throw new LockstepError('evaluate() was given no batch on any rank: expected at least one')
-    const accuracy = classes === undefined ? undefined : correct / guesses
-    return { loss: loss / samples, accuracy, samples }
+    return this.calls.run('evaluate', async () => {
+      await this.gather()
+      return evaluateOver(this.links, this.model, batches, (x, y) => this.computing.evaluate(x, y))
+    })
   }
 
   /** The model's output for `x`, random layers switched off. This rank alone. */
@@ -387,11 +363,4 @@ export class Ddp {
     this.parameters.values = undefined
     await this.computing.letGo()
   }
-}
-
-/** The shapes of a model's parameters, in order; of many the first, and a hash of all. */
-function shapesOf({ parameters }: Model): string {
-  const all = parameters.map(({ variable }) => `[${variable.shape}]`).join(' ')
-  if (all.length <= 160) return all
-  return `${all.slice(0, 160)}… (SHA-256 ${createHash('sha256').update(all).digest('hex').slice(0, 16)})`
 }

@@ -2,6 +2,7 @@
  * A model as the runtime sees it: named parameters, and functions from a batch to a loss or to predictions.
  * Layers models and functional TensorFlow.js code both become one of these; it trains nothing itself.
  */
+import { createHash } from 'node:crypto'
 import * as tf from '@tensorflow/tfjs-core'
 import { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Layer } from '../compiler/layers/index.js'
@@ -131,4 +132,11 @@ function functionalModel({ params, loss, predict }: FunctionalModel): Model {
     loss: ([x], [y]) => loss({ x: x!, y: y! }),
     predict: predict && (([x]) => [predict(x!)]),
   }
+}
+
+/** The shapes of a model's parameters, in order; of many the first, and a hash of all. */
+export function shapesOf({ parameters }: Model): string {
+  const all = parameters.map(({ variable }) => `[${variable.shape}]`).join(' ')
+  if (all.length <= 160) return all
+  return `${all.slice(0, 160)}… (SHA-256 ${createHash('sha256').update(all).digest('hex').slice(0, 16)})`
 }

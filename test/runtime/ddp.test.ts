@@ -2,8 +2,8 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { layers, sequential } from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
-import { countCorrect } from '../../src/runtime/accuracy.js'
 import type { Ddp } from '../../src/runtime/ddp.js'
+import { countCorrect } from '../../src/runtime/evaluation.js'
 import { adam, momentum, sgd } from '../../src/runtime/optimizers/index.js'
 import { asRanks, failures, samples, tinyModel } from './ranks.js'
 

@@ -2,10 +2,9 @@
 import type { Communicator } from '../../collectives/communicator.js'
 import type { Output } from '../../compiler/program.js'
 import type { NdArray } from '../../data/dataset.js'
-import { LockstepError } from '../../errors.js'
-import { countCorrect } from '../accuracy.js'
-import { type Input, readBatch } from '../batch.js'
+import type { Input } from '../batch.js'
 import type { EvaluationBatch, EvaluationResult } from '../ddp-options.js'
+import { evaluateOver } from '../evaluation.js'
 import type { StageLinks } from './links.js'
 import type { Plan } from './plan.js'
 import { previousOutput, type StageInference } from './stage-inference.js'
@@ -33,37 +32,20 @@ async function through(
   return result
 }
 
-export async function evaluatePipeline(
+export function evaluatePipeline(
   links: Communicator,
   inferences: Inferences,
   plan: Plan,
   borders: StageLinks,
   batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>,
 ): Promise<EvaluationResult> {
-  const { model } = plan
-  // Which of several outputs' accuracies is meant nobody can know.
-  const [classes] = model.classes.length === 1 ? model.classes : []
-  const totals = new Float64Array(4)
-  for await (const { x, y } of batches) {
-    const [features, labels] = readBatch(model, x, y)
-    const outputs = await through(inferences, plan, borders, features, labels)
+  return evaluateOver(links, plan.model, batches, async (x, y) => {
+    const outputs = await through(inferences, plan, borders, x, y)
     // Ranks that share the last stage have the same.
-    if (outputs === undefined || plan.mesh.tp.rank > 0) continue
-    const samples = features[0]!.spec.shape[0]!
+    if (outputs === undefined || plan.mesh.tp.rank > 0) return undefined
     const [loss, ...predictions] = outputs
-    totals[0]! += loss!.data[0]! * samples
-    totals[1]! += samples
-    if (classes === undefined) continue
-    const scores = predictions[0]!.data
-    totals[2]! += countCorrect(labels[0]!.data, scores, classes)
-    totals[3]! += scores.length / classes
-  }
-  if (links.size > 1) await links.allReduce(totals, 'sum')
-  const [loss, samples, correct, guesses] = totals as unknown as [number, number, number, number]
-  if (samples === 0)
-    throw new LockstepError('evaluate() was given no batch on any rank: expected at least one')
-  const accuracy = classes === undefined ? undefined : correct / guesses
-  return { loss: loss / samples, accuracy, samples }
+    return { loss: loss!.data[0]!, predictions }
+  })
 }
 
 const MOST_DIMENSIONS = 8
