@@ -21,7 +21,7 @@ export interface TrainingOrder {
   readonly batch: number
   /** How gradients travel; undefined: not at all. All ranks compute at the same time, each for itself. */
   readonly travel: { readonly compression: string; readonly overlap: number | 'auto' } | undefined
-  /** How long to measure; as many steps as fit, between 3 and 15. */
+  /** How long to measure; as many steps as fit, between 3 and 30. */
   readonly milliseconds: number
   /** Where to write the timeline. */
   readonly timeline: string
@@ -82,7 +82,7 @@ async function train({ model, batch, travel, milliseconds, timeline }: TrainingO
   await links.barrier()
   const guess = Float32Array.of(Math.max(await timed(), await timed()))
   await links.allReduce(guess, 'max')
-  const steps = Math.min(15, Math.max(3, Math.round(milliseconds / guess[0]!)))
+  const steps = Math.min(30, Math.max(3, Math.round(milliseconds / guess[0]!)))
   const [before, cpu] = [links.bytesSent, process.cpuUsage()]
   const times: number[] = []
   for (let step = 0; step < steps; step++) times.push(await timed())

@@ -3,7 +3,7 @@
  * each, linked at 1 Gbit/s or 100 Mbit/s: PyTorch DDP (Gloo) beside Lockstep, exact and compressed. As root, with iproute2.
  *
  *   npm run -s bench:hosts -- [--hosts 2,4] [--models cnn,gpt,resnet18] [--rates 1gbit,100mbit] [--only NAME,NAME]
- *     [--milliseconds 1000] [--peers DIR] [--save NAME]
+ *     [--milliseconds 2000] [--peers DIR] [--save NAME]
  *
  * Efficiency is the speed against as many ranks that compute at the same time and exchange nothing, each against its own: so
  * ranks that share this machine's cores are not held against the network. With --peers, DIR/torch_step.py has PyTorch's models,
@@ -35,7 +35,7 @@ const CONTENDERS: Readonly<Record<string, TrainingOrder['travel']>> = Object.fro
   ]),
 )
 /** What is worth its time: a step of ResNet-18 takes seconds where four share two cores. */
-const USUAL = [PEER, 'float32', 'float32 auto', 'bfloat16+', 'int8', 'int8+', 'topk+', 'powersgd+']
+const USUAL = [PEER, 'float32', 'float32 auto', 'bfloat16+', 'int8', 'int8+', 'topk', 'topk+', 'powersgd+']
 const USUAL_OF: Readonly<Record<string, readonly string[]>> = {
   resnet18: [PEER, 'float32', 'float32+', 'int8+', 'topk+'],
 }
@@ -74,7 +74,7 @@ const { values } = parseArgs({
     models: { type: 'string', default: 'cnn,gpt,resnet18' },
     rates: { type: 'string', default: '1gbit,100mbit' },
     only: { type: 'string' },
-    milliseconds: { type: 'string', default: '1000' },
+    milliseconds: { type: 'string', default: '2000' },
     peers: { type: 'string' },
     save: { type: 'string' },
   },

@@ -39,7 +39,7 @@ def train(order):
     dist.barrier()
     guess = torch.tensor([max(timed(), timed())])
     dist.all_reduce(guess, dist.ReduceOp.MAX)
-    steps = min(15, max(3, round(order["milliseconds"] / guess.item())))
+    steps = min(30, max(3, round(order["milliseconds"] / guess.item())))
     cpu = time.process_time()
     times = sorted(timed() for _ in range(steps))
     return {"medianMs": times[steps // 2], "steps": steps, "cpuMs": (time.process_time() - cpu) / steps * 1e3}
