@@ -3,6 +3,7 @@ import type * as tf from '@tensorflow/tfjs-core'
 import { LockstepError } from '../errors.js'
 import type { BatchInputs } from './batch.js'
 import type { EngineOptions } from './engines/choose.js'
+import { type NamesOf, requireKnown } from './known-options.js'
 import type { LocalSteps } from './local-steps.js'
 import type { LossFunction, LossName } from './losses.js'
 import type { Optimizer } from './optimizers/index.js'
@@ -90,8 +91,16 @@ export interface EvaluationResult {
   readonly samples: number
 }
 
-/** @throws LockstepError naming the first option that is no value of its kind. */
-export function checkOptions({ seed = 0, bucketBytes = 1, overlap = 'auto' }: DdpOptions): void {
+const NAMES: NamesOf<DdpOptions> = {
+  ...{ loss: true, optimizer: true, seed: true, bucketBytes: true, profile: true, compression: true },
+  ...{ overlap: true, zero: true, localSteps: true, lossScale: true },
+  ...{ engine: true, provider: true, precision: true, recompute: true },
+}
+
+/** @throws LockstepError naming the first option that is not known, or no value of its kind. */
+export function checkOptions(options: DdpOptions): void {
+  requireKnown('ddp', options, NAMES)
+  const { seed = 0, bucketBytes = 1, overlap = 'auto' } = options
   if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
   if (bucketBytes !== 'auto' && !(bucketBytes > 0))
     throw new LockstepError(`bucketBytes is ${bucketBytes}: expected auto, or a number of bytes above 0`)

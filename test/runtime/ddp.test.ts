@@ -276,6 +276,19 @@ test('accuracy counts labels, of which a sequence has several', () => {
 describe('a wrong use gets one clear line', () => {
   const build = (options: object) => failures(1, (world) => world.ddp(tinyModel(), options as never))
 
+  test('a misspelt option of ranks that split a model', async () => {
+    const [split] = await failures(1, (world) =>
+      world.tensorParallel(tinyModel(), { tp: 1, plan: {}, optimiser: sgd(1) } as never),
+    )
+    expect(split!.message).toMatch(
+      /^tensorParallel\(\): unknown option "optimiser": expected loss, optimizer/,
+    )
+    const [stage] = await failures(1, (world) =>
+      world.pipeline(tinyModel(), { loss, optimizer: sgd(1), microBatch: 2 } as never),
+    )
+    expect(stage!.message).toMatch(/^pipeline\(\): unknown option "microBatch": expected .*microBatches/)
+  })
+
   test.each([
     [
       { loss: 'crossEntropy', optimizer: sgd(1) },
@@ -285,8 +298,13 @@ describe('a wrong use gets one clear line', () => {
     [{ loss, optimizer: tf.train.adamax(0.1) }, /TensorFlow.js optimizer Adamax has no equal/],
     [{ loss, optimizer: sgd(1), seed: 0.5 }, /seed is 0.5: expected a whole number/],
     [{ loss, optimizer: sgd(1), bucketBytes: 0 }, /bucketBytes is 0/],
+    [
+      { loss, optimizer: sgd(1), compresion: 'int8' },
+      /^ddp\(\): unknown option "compresion": expected loss, optimizer, .*compression/,
+    ],
+    [undefined, /^ddp\(model, options\): options are undefined: expected some of \{ loss, optimizer, /],
   ])('%o', async (options, message) => {
-    const [error] = await build(options)
+    const [error] = await build(options as never)
     expect(error!.name).toBe('LockstepError')
     expect(error!.message).toMatch(message)
   })

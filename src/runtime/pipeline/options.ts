@@ -6,6 +6,7 @@ import { LockstepError } from '../../errors.js'
 import { optionsOf } from '../engines/choose.js'
 import type { RecomputeOption } from '../engines/recompute.js'
 import { readEngine } from '../environment/variables.js'
+import { type NamesOf, requireKnown } from '../known-options.js'
 import { optimizerOf } from '../optimizers/from-tensorflow.js'
 import type { Optimizer } from '../optimizers/index.js'
 import { checkOptimizer } from '../tensor-parallel/plan.js'
@@ -31,8 +32,14 @@ export interface PipelineOptions extends PlanOptions {
   readonly recompute?: RecomputeOption
 }
 
-/** @throws LockstepError for options that contradict each other, or an optimizer that cannot work with parts of a model. */
+const NAMES: NamesOf<PipelineOptions> = {
+  ...{ loss: true, optimizer: true, seed: true, microBatches: true, schedule: true, stages: true },
+  ...{ stagesPerRank: true, dp: true, tp: true, plan: true, zero: true, provider: true, recompute: true },
+}
+
+/** @throws LockstepError for options that nobody knows or that contradict each other, or an optimizer that cannot work with parts of a model. */
 export function checkedOptimizer(options: PipelineOptions): Optimizer {
+  requireKnown('pipeline', options, NAMES)
   const { seed = 0, zero = 0, tp = 1 } = options
   if (!Number.isSafeInteger(seed)) throw new LockstepError(`seed is ${seed}: expected a whole number`)
   const optimizer = optimizerOf(options.optimizer)

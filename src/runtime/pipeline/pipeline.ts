@@ -91,8 +91,8 @@ export class Pipeline {
     options: PipelineOptions,
     threads: number,
   ): Promise<Pipeline> {
-    const { seed = 0, microBatches, zero = 0 } = options
     const optimizer = checkedOptimizer(options)
+    const { seed = 0, microBatches, zero = 0 } = options
     const session = { threads, provider: await resolveProvider(providerOf(options)) }
     const plan = await planOf(links, source, options, session)
     const parameters = new Parameters(

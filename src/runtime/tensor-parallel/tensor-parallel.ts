@@ -16,6 +16,7 @@ import { DdpCheckpoints, type LoadOptions, type SaveOptions } from '../ddp-check
 import type { DdpOptions, EvaluationBatch, EvaluationResult, StepResult } from '../ddp-options.js'
 import type { Engine } from '../engines/engine.js'
 import { meshState } from '../held-state.js'
+import { type NamesOf, requireKnown } from '../known-options.js'
 import { lossOf } from '../losses.js'
 import { type Mesh, meshOf } from '../mesh.js'
 import { type Model, modelOf } from '../model.js'
@@ -40,6 +41,11 @@ export interface TensorParallelOptions
   readonly zero?: ZeroLevel
 }
 
+const NAMES: NamesOf<TensorParallelOptions> = {
+  ...{ loss: true, optimizer: true, seed: true, bucketBytes: true, tp: true, plan: true, zero: true },
+  ...{ engine: true, provider: true, recompute: true },
+}
+
 export class TensorParallel {
   private started = false
 
@@ -59,6 +65,7 @@ export class TensorParallel {
     threads: number,
     say?: (line: string) => void,
   ): Promise<TensorParallel> {
+    requireKnown('tensorParallel', options, NAMES)
     const { tp, plan, zero = 0, ...rest } = options
     check(links.size, model, options)
     const mesh = meshOf(links, { dp: links.size / tp, tp })
