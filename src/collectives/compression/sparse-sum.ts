@@ -36,6 +36,14 @@ interface Part {
   readonly selection: Selection
 }
 
+/** The last two with momentum only. */
+type Buffers = [
+  ...[block: Float32Array, picked: Float32Array, values: Float32Array],
+  ...[kept: Float32Array, keptBefore: Float32Array],
+  velocity?: Float32Array,
+  velocityBefore?: Float32Array,
+]
+
 export class SparseSum implements CompressedSum {
   readonly state: Readonly<Record<string, Float32Array>>
   /** Where each tensor lies in the flat buffers. */
@@ -77,7 +85,7 @@ export class SparseSum implements CompressedSum {
       ],
       [4 * picks, messageBytes, size * messageBytes, 4 * candidates, 4 * 2048],
     )
-    const [block, picked, values] = floats as [Float32Array, Float32Array, Float32Array]
+    const [block, picked, values, kept, keptBefore, velocity, velocityBefore] = floats as Buffers
     const [pickedAt, message, messages, positions, counts] = bytes as [Uint8Array, ...Uint8Array[]]
     const room = { values, positions: words(positions!), counts: words(counts!) }
     this.parts = sizes.map((length, i) => {
@@ -86,8 +94,10 @@ export class SparseSum implements CompressedSum {
     })
     this.block = block
     this.picked = picked
-    ;[this.kept, this.keptBefore] = floats.slice(3) as [Float32Array, Float32Array]
-    ;[this.velocity, this.velocityBefore] = floats.slice(5)
+    this.kept = kept
+    this.keptBefore = keptBefore
+    this.velocity = velocity
+    this.velocityBefore = velocityBefore
     this.positions = words(pickedAt!)
     this.message = message!
     this.messages = messages!
